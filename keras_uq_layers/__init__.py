@@ -1,0 +1,38 @@
+"""Keras 3 layers for uncertainty quantification."""
+
+from keras_uq_layers import constraints
+from keras_uq_layers import families
+from keras_uq_layers import losses
+from keras_uq_layers import metrics
+from keras_uq_layers import numerics
+from keras_uq_layers import testing
+from keras_uq_layers import variational
+from keras_uq_layers._version import __version__
+from keras_uq_layers.layers import *  # noqa: F403
+from keras_uq_layers.layers import __all__ as _layers
+from keras_uq_layers.registration import custom_objects
+
+__all__ = [
+    "__version__",
+    "constraints",
+    "custom_objects",
+    "families",
+    "losses",
+    "metrics",
+    "numerics",
+    "testing",
+    "to_tfp",
+    "variational",
+    *_layers,
+]
+
+
+def to_tfp(params, family="normal"):
+    """The TensorFlow Probability distribution that these params describe.
+
+    See `keras_uq_layers.tfp.to_tfp`; TensorFlow Probability is imported by
+    the first call, not by `import keras_uq_layers`.
+    """
+    from keras_uq_layers.tfp import to_tfp
+
+    return to_tfp(params, family)

@@ -1,0 +1,156 @@
+"""What the output heads share: the dense map and the unit of the target."""
+
+import keras
+import numpy as np
+from keras import KerasTensor
+from keras import ops
+
+from keras_uq_layers import arguments
+from keras_uq_layers.numerics import at_least_float32
+
+
+class Head(keras.layers.Layer):
+    """Abstract: a `Dense` to features, made into a params tensor.
+
+    A subclass gives `_features_size()`, `_params_size()` and
+    `_to_params(features)`, all in standardised units; this class brings the
+    params into the unit of `y`.
+    """
+
+    def __init__(
+        self,
+        units,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        **kwargs,
+    ):
+        # Without autocast: the product itself must run in float32, since a
+        # float16 product overflows before any cast of its result.
+        super().__init__(autocast=False, **kwargs)
+        self.units = arguments.positive_int("units", units)
+        self.use_bias = arguments.boolean("use_bias", use_bias)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.supports_masking = True
+        self._pending_target = None
+
+    @property
+    def _output_dtype(self):
+        return at_least_float32(self.compute_dtype)
+
+    def build(self, input_shape):
+        self.dense = keras.layers.Dense(
+            self._features_size(),
+            use_bias=self.use_bias,
+            kernel_initializer=self.kernel_initializer,
+            bias_initializer=self.bias_initializer,
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            dtype=self._output_dtype,
+            name="dense",
+        )
+        self.dense.build(input_shape)
+        self.target_loc = self._add_target_weight("target_loc", "zeros")
+        self.target_scale = self._add_target_weight("target_scale", "ones")
+        if self._pending_target is not None:
+            self._assign_target(*self._pending_target)
+
+    def _add_target_weight(self, name, initializer):
+        return self.add_weight(
+            name=name,
+            shape=(self.units,),
+            dtype=self._output_dtype,
+            initializer=initializer,
+            trainable=False,
+        )
+
+    def call(self, inputs):
+        features = self.dense(ops.cast(inputs, self._output_dtype))
+        return self._to_params(features)
+
+    def adapt(self, y):
+        """Sets the unit of the target, as `keras.layers.Normalization` does.
+
+        The head then works inside in standardised units, `(y - mean) / std`,
+        while its output stays in the unit of y: initial loc and scale fit the
+        data, whatever its unit. Call it before `fit`, on training targets.
+
+        Args:
+            y: Array or tensor of targets, shape `(..., units)`, or `(...)`
+                where `units` is 1; or an iterable of such batches, for
+                example a `tf.data.Dataset` of targets.
+
+        Raises:
+            ValueError: `y` is empty, not finite, or of another width; or the
+                family of the head has no location and scale.
+        """
+        batches = [y] if hasattr(y, "shape") or isinstance(y, (list, tuple)) else y
+        count, mean, squares = 0, np.zeros(self.units), np.zeros(self.units)
+        for batch in batches:
+            rows = self._target_rows(batch)
+            total = count + len(rows)
+            if len(rows) == 0:
+                continue
+            # Chan et al.: merging keeps the squares centred.
+            shift = rows.mean(axis=0) - mean
+            squares += (
+                rows.var(axis=0) * len(rows) + shift**2 * count * len(rows) / total
+            )
+            mean += shift * len(rows) / total
+            count = total
+        if count == 0:
+            raise ValueError("`y` must hold at least one target. Received: no rows")
+        deviation = np.sqrt(squares / count)
+        # A constant target has no scale of its own.
+        deviation = np.where(deviation > 0, deviation, 1.0)
+        if self.built:
+            self._assign_target(mean, deviation)
+        else:
+            self._pending_target = (mean, deviation)
+
+    def _target_rows(self, batch):
+        array = np.asarray(ops.convert_to_numpy(batch), dtype="float64")
+        if self.units > 1 and (array.ndim < 2 or array.shape[-1] != self.units):
+            raise ValueError(
+                f"`y` must have shape (..., {self.units}), one column per output. "
+                f"Received: y of shape {array.shape}"
+            )
+        if self.units == 1 and array.ndim > 1 and array.shape[-1] != 1:
+            raise ValueError(
+                "`y` must have shape (batch,) or (..., 1) for a head with "
+                f"`units=1`. Received: y of shape {array.shape}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(
+                "`y` must be finite. Received: "
+                f"{np.count_nonzero(~np.isfinite(array))} NaN or infinite value(s) "
+                f"(shape {array.shape})"
+            )
+        return array.reshape(-1, self.units)
+
+    def _assign_target(self, loc, scale):
+        self.target_loc.assign(loc)
+        self.target_scale.assign(scale)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self._params_size())
+
+    def compute_output_spec(self, inputs):
+        shape = self.compute_output_shape(inputs.shape)
+        return KerasTensor(shape, dtype=self._output_dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+        }

@@ -1,0 +1,303 @@
+"""What the variational layers share: posterior, priors, seeds and the KL."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_uq_layers import arguments
+from keras_uq_layers.layers._seeding import load_seed_states
+from keras_uq_layers.layers._seeding import save_seed_states
+from keras_uq_layers.numerics import at_least_float32
+from keras_uq_layers.variational import get_posterior
+from keras_uq_layers.variational import get_prior
+
+REPARAMETERIZATION = "reparameterization"
+FLIPOUT = "flipout"
+LOCAL_REPARAMETERIZATION = "local_reparameterization"
+
+
+def check_kl_weight(kl_weight):
+    if kl_weight is None:
+        raise ValueError(
+            "`kl_weight` must be given: 1 / (number of scored training "
+            "positions), for example `kl_weight=1 / len(x_train)`, since the "
+            "loss of Keras is a mean over positions. Received: kl_weight=None"
+        )
+    return arguments.non_negative_float("kl_weight", kl_weight)
+
+
+class RandomWeights:
+    """The random weights of one layer: posterior, priors and their KL.
+
+    The KL depends on weights alone, and Keras has a notion for such a loss:
+    the regularizer of a weight. Keras evaluates it once per forward pass,
+    however often the layer is called in it (shared, in `TimeDistributed`, in
+    a recurrent loop), on every backend. So the KL is the regularizer of the
+    posterior's scale; as with any regularizer, a frozen layer adds none.
+    """
+
+    def __init__(self, posterior, priors, seed):
+        self.posterior, self.priors, self.seed = posterior, priors, seed
+        self.generators = [keras.random.SeedGenerator(seed)]
+        if any(prior.needs_draw for prior in priors.values()):
+            # Its own stream: reading `model.losses` must not move the weights'.
+            kl_seed = None if seed is None else seed + 1
+            self.generators.append(keras.random.SeedGenerator(kl_seed))
+
+    def build(self, layer, kl_weight, shapes, loc, fans):
+        """Creates the weights in `layer`; see `Posterior.build`."""
+        dtype = at_least_float32(layer.variable_dtype)
+
+        def add_weight(**kwargs):
+            # Posteriors live in float32 or wider under a mixed policy too.
+            return layer.add_weight(dtype=dtype, autocast=False, **kwargs)
+
+        self.kl_weight = add_weight(
+            name="kl_weight",
+            shape=(),
+            initializer=keras.initializers.Constant(kl_weight),
+            trainable=False,
+        )
+        self.posterior.build(
+            add_weight,
+            shapes,
+            loc,
+            math.sqrt(2.0 / sum(fans)),
+            regularizer=lambda _: self.weighted_kl(),
+            seed=self.seed,
+        )
+        for name in shapes:
+            self.priors[name].build(add_weight, f"{name}_prior")
+
+    def weighted_kl(self):
+        return ops.convert_to_tensor(self.kl_weight) * self.kl()
+
+    def kl(self):
+        """KL divergence from the posterior to the prior, in nats: a scalar."""
+        loc, scale = self.posterior.loc(), self.posterior.marginal_scale()
+        needs_draw = len(self.generators) > 1
+        draw = self.posterior.draw(self._noise(-1)) if needs_draw else None
+        kl, start = -self.posterior.entropy(), 0
+        for name, shape in self.posterior.shapes.items():
+            part = slice(start, start + math.prod(shape))
+            kl = kl + self.priors[name].cross_entropy(
+                loc[part], scale[part], draw[part] if needs_draw else None
+            )
+            start = part.stop
+        return kl
+
+    def draw(self):
+        """One draw of all weights: dict from name to tensor."""
+        return self.posterior.unpack(self.posterior.draw(self._noise(0)))
+
+    def perturbation(self):
+        """One draw less the means: dict from name to tensor."""
+        return self.posterior.unpack(self.posterior.perturbation(self._noise(0)))
+
+    def _noise(self, stream):
+        return keras.random.normal(
+            (self.posterior.noise_size,),
+            dtype=keras.backend.standardize_dtype(self.kl_weight.dtype),
+            seed=self.generators[stream],
+        )
+
+
+class VariationalLayer(keras.layers.Layer):
+    """Abstract: a linear map with random kernel and bias, and an activation.
+
+    A subclass names the `estimators` that exist for it, the default first,
+    gives the shapes in `build` and the linear map in `_linear`.
+    """
+
+    estimators: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        *,
+        activation,
+        kl_weight,
+        estimator,
+        posterior,
+        prior,
+        bias_prior,
+        use_bias,
+        deterministic_bias,
+        kernel_initializer,
+        bias_initializer,
+        seed,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.initial_kl_weight = check_kl_weight(kl_weight)
+        self.activation = keras.activations.get(activation)
+        self.use_bias = arguments.boolean("use_bias", use_bias)
+        self.deterministic_bias = arguments.boolean(
+            "deterministic_bias", deterministic_bias
+        )
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.posterior = get_posterior(posterior)
+        self.prior = get_prior(prior)
+        if bias_prior is None:
+            self.bias_prior = None
+        else:
+            self.bias_prior = get_prior(bias_prior, "bias_prior")
+        self.estimator = self._check_estimator(estimator)
+        self.seed = seed
+        priors = {"kernel": self.prior, "bias": self.bias_prior or self.prior.copy()}
+        self.random_weights = RandomWeights(self.posterior, priors, seed)
+        self.seed_generators = self.random_weights.generators
+        self.supports_masking = True
+
+    def _check_estimator(self, estimator):
+        factorised = self.posterior.factorised
+        valid = self.estimators if factorised else (REPARAMETERIZATION,)
+        if estimator is None:
+            return valid[0]
+        if estimator not in valid:
+            raise ValueError(
+                f"`estimator` must be one of {', '.join(map(repr, valid))} for "
+                f"{type(self).__name__} with `posterior={self.posterior.name!r}`: "
+                "flipout and local reparameterization need independent weights. "
+                f"Received: estimator={estimator!r}"
+            )
+        return estimator
+
+    def _build_weights(self, kernel_shape, bias_size, fans):
+        dtype = at_least_float32(self.variable_dtype)
+        shapes = {"kernel": tuple(kernel_shape)}
+        self.bias = None
+        if self.use_bias and self.deterministic_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(bias_size,),
+                dtype=dtype,
+                autocast=False,
+                initializer=self.bias_initializer,
+            )
+        elif self.use_bias:
+            shapes["bias"] = (bias_size,)
+        initializers = {
+            "kernel": self.kernel_initializer,
+            "bias": self.bias_initializer,
+        }
+        self.posterior_loc = self.add_weight(
+            name="posterior_loc",
+            shape=(sum(math.prod(shape) for shape in shapes.values()),),
+            dtype=dtype,
+            autocast=False,
+            initializer=lambda _, dtype: ops.concatenate(
+                [
+                    ops.reshape(initializers[name](shape, dtype=dtype), (-1,))
+                    for name, shape in shapes.items()
+                ]
+            ),
+        )
+        self.random_weights.build(
+            self,
+            self.initial_kl_weight,
+            shapes,
+            lambda: ops.convert_to_tensor(self.posterior_loc),
+            fans,
+        )
+
+    @property
+    def kl_weight(self):
+        """The weight of the KL in force, a variable."""
+        return self.random_weights.kl_weight
+
+    def kl(self):
+        """KL divergence from the posterior to the prior, in nats: a scalar."""
+        return self.random_weights.kl()
+
+    def call(self, inputs, training=False):
+        inputs = ops.cast(inputs, self.compute_dtype)
+        if training and self.estimator == FLIPOUT:
+            outputs = self._flipout(inputs)
+        elif training and self.estimator == LOCAL_REPARAMETERIZATION:
+            outputs = self._local_reparameterization(inputs)
+        else:
+            weights = self.random_weights.draw()
+            outputs = self._affine(inputs, weights["kernel"], weights.get("bias"))
+        return self.activation(outputs)
+
+    def _affine(self, inputs, kernel, bias):
+        outputs = self._linear(inputs, self._cast(kernel))
+        bias = self.bias if bias is None else bias
+        if bias is not None:
+            outputs = self._add_bias(outputs, self._cast(ops.convert_to_tensor(bias)))
+        return outputs
+
+    def _flipout(self, inputs):
+        posterior, generator = self.posterior, self.seed_generators[0]
+        mean = posterior.unpack(posterior.loc())
+        change = self.random_weights.perturbation()
+        outputs = self._affine(inputs, mean["kernel"], mean.get("bias"))
+        signs_in = self._signs(self._sign_shape(inputs), generator)
+        changed = self._linear(inputs * signs_in, self._cast(change["kernel"]))
+        if "bias" in change:
+            # The bias is the weight of a constant input, whose sign is +1.
+            changed = self._add_bias(changed, self._cast(change["bias"]))
+        signs_out = self._signs(self._sign_shape(outputs), generator)
+        return outputs + changed * signs_out
+
+    def _signs(self, shape, generator):
+        uniform = keras.random.uniform(shape, dtype="float32", seed=generator)
+        return self._cast(ops.where(uniform < 0.5, -1.0, 1.0))
+
+    def _local_reparameterization(self, inputs):
+        posterior = self.posterior
+        mean = posterior.unpack(posterior.loc())
+        scale = posterior.unpack(posterior.marginal_scale())
+        outputs = self._affine(inputs, mean["kernel"], mean.get("bias"))
+        # The square of a half precision input overflows at 256.
+        wide = ops.cast(inputs, at_least_float32(self.compute_dtype))
+        variance = self._linear(ops.square(wide), ops.square(scale["kernel"]))
+        if "bias" in scale:
+            variance = self._add_bias(variance, ops.square(scale["bias"]))
+        noise = keras.random.normal(
+            ops.shape(outputs),
+            dtype=keras.backend.standardize_dtype(variance.dtype),
+            seed=self.seed_generators[0],
+        )
+        # An input of zeros without a random bias has no variance; the root
+        # has an infinite gradient there.
+        spread = ops.sqrt(ops.maximum(variance, 1e-30)) * noise
+        return outputs + self._cast(spread)
+
+    def _cast(self, tensor):
+        return ops.cast(tensor, self.compute_dtype)
+
+    def _linear(self, inputs, kernel):
+        raise NotImplementedError
+
+    def _add_bias(self, outputs, bias):
+        return outputs + bias
+
+    def _sign_shape(self, tensor):
+        raise NotImplementedError
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        save_seed_states(self.seed_generators, store)
+
+    def load_own_variables(self, store):
+        super().load_own_variables(load_seed_states(self.seed_generators, store))
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "activation": keras.activations.serialize(self.activation),
+            "kl_weight": self.initial_kl_weight,
+            "estimator": self.estimator,
+            "posterior": serialize(self.posterior),
+            "prior": serialize(self.prior),
+            "bias_prior": self.bias_prior and serialize(self.bias_prior),
+            "use_bias": self.use_bias,
+            "deterministic_bias": self.deterministic_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "seed": self.seed,
+        }

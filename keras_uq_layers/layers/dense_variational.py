@@ -1,0 +1,149 @@
+from keras import ops
+from keras.layers import InputSpec
+
+from keras_uq_layers import arguments
+from keras_uq_layers.layers._variational import FLIPOUT
+from keras_uq_layers.layers._variational import LOCAL_REPARAMETERIZATION
+from keras_uq_layers.layers._variational import REPARAMETERIZATION
+from keras_uq_layers.layers._variational import VariationalLayer
+from keras_uq_layers.registration import register
+
+
+@register("DenseVariational")
+class DenseVariational(VariationalLayer):
+    """A `Dense` layer whose kernel and bias are random.
+
+    ```
+    y = activation(x @ kernel + bias),   (kernel, bias) ~ posterior
+    loss += kl_weight * KL(posterior || prior)
+    ```
+
+    Trained together with a negative log likelihood this is variational
+    inference: the loss is the negative evidence lower bound (ELBO) per
+    position. The KL enters once per forward pass, however often the layer is
+    called in it; a layer with `trainable=False` adds none, as with any
+    regularizer of Keras.
+
+    In training the estimator decides how the noise of the weights reaches the
+    output. All are unbiased; with independent weights
+
+    - `"local_reparameterization"` draws the output instead of the weights:
+      lowest variance, two matrix products. The default.
+    - `"flipout"` draws the weights once and decorrelates the examples with
+      random signs: two matrix products.
+    - `"reparameterization"` uses one draw for the whole batch: one matrix
+      product, the highest variance. The only one for correlated weights.
+
+    With `training=False` one set of weights is drawn per call, so that a
+    prediction is a function of x. Repeat it for the spread between functions.
+
+    Args:
+        units: Number of outputs, a positive integer.
+        activation: Activation function.
+        kl_weight: Weight of the KL, required: 1 / (number of scored training
+            positions), `N` for targets `(N, D)`, `N * T` for `(N, T, D)`. It
+            is held as a variable, so that a callback may change it.
+        estimator: See above; `None` is the best that exists for `posterior`.
+        posterior: `"mean_field"`, `"low_rank"`, `"full_covariance"` or an
+            object of `uq.variational`.
+        prior: `"normal"`, which is N(0, 1), `"scale_mixture"` or an object of
+            `uq.variational`.
+        bias_prior: Prior of the bias; `None` is the same as `prior`.
+        use_bias: Whether there is a bias.
+        deterministic_bias: Whether the bias is an ordinary weight.
+        kernel_initializer: Initializer of the posterior means of the kernel.
+        bias_initializer: Initializer of the posterior means of the bias.
+        seed: Integer seed of the draws, or None.
+        **kwargs: As for `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Tensor of features.
+        training: Boolean, whether the estimator is used.
+
+    Input shape:
+        `(batch, ..., F)`.
+
+    Output shape:
+        `(batch, ..., units)`.
+
+    Raises:
+        ValueError: `kl_weight` is missing or negative, `units` is not a
+            positive integer, or the estimator does not exist for the
+            posterior; the message lists those that do.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [
+    ...         uq.DenseVariational(16, "relu", kl_weight=1 / 5000),
+    ...         uq.DenseVariational(16, "relu", kl_weight=1 / 5000),
+    ...         uq.DistributionHead(1),
+    ...     ]
+    ... )
+    >>> model.predict(np.ones((4, 3)), verbose=0).shape
+    (4, 2)
+
+    References:
+        Blundell et al., 2015, "Weight Uncertainty in Neural Networks", ICML,
+        arXiv:1505.05424. Kingma, Salimans & Welling, 2015, "Variational
+        Dropout and the Local Reparameterization Trick", NeurIPS,
+        arXiv:1506.02557. Wen et al., 2018, "Flipout", ICLR, arXiv:1803.04386.
+    """
+
+    estimators = (LOCAL_REPARAMETERIZATION, FLIPOUT, REPARAMETERIZATION)
+
+    def __init__(
+        self,
+        units,
+        activation=None,
+        *,
+        kl_weight=None,
+        estimator=None,
+        posterior="mean_field",
+        prior="normal",
+        bias_prior=None,
+        use_bias=True,
+        deterministic_bias=False,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(
+            activation=activation,
+            kl_weight=kl_weight,
+            estimator=estimator,
+            posterior=posterior,
+            prior=prior,
+            bias_prior=bias_prior,
+            use_bias=use_bias,
+            deterministic_bias=deterministic_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            seed=seed,
+            **kwargs,
+        )
+        self.units = arguments.positive_int("units", units)
+        self.input_spec = InputSpec(min_ndim=2)
+
+    def build(self, input_shape):
+        features = input_shape[-1]
+        if features is None:
+            raise ValueError(
+                "The last axis of the input of `DenseVariational` must have a "
+                f"known size. Received: input_shape={tuple(input_shape)}"
+            )
+        self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
+        self._build_weights((features, self.units), self.units, (features, self.units))
+
+    def _linear(self, inputs, kernel):
+        return ops.matmul(inputs, kernel)
+
+    def _sign_shape(self, tensor):
+        return ops.shape(tensor)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}

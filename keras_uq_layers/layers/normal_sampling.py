@@ -1,0 +1,131 @@
+import keras
+from keras import KerasTensor
+from keras import ops
+
+from keras_uq_layers import arguments
+from keras_uq_layers.families import Normal
+from keras_uq_layers.layers._seeding import load_seed_states
+from keras_uq_layers.layers._seeding import save_seed_states
+from keras_uq_layers.numerics import at_least_float32
+from keras_uq_layers.numerics import masked_mean
+from keras_uq_layers.numerics import normal_kl
+from keras_uq_layers.numerics import position_mask
+from keras_uq_layers.numerics import where_valid
+from keras_uq_layers.registration import register
+
+
+@register("NormalSampling")
+class NormalSampling(keras.layers.Layer):
+    """Draws from the normal whose params it receives, and adds its KL.
+
+    ```
+    z = loc + scale * eps,  eps ~ N(0, I)
+    loss += kl_weight * mean over positions of
+            sum over D of KL(N(loc, scale) || N(0, 1))
+    ```
+
+    The latent layer of a variational autoencoder, after a
+    `DistributionHead`. Its input is `[loc | scale]`, with a standard
+    deviation, not a log-variance. Gradients flow through the draw.
+
+    The KL is per example, in nats, and belongs beside a negative log
+    likelihood per example with weight 1: their sum is the negative evidence
+    lower bound (ELBO). Where one latent code serves T scored positions, the
+    weight is `1 / T`. Each call adds its own term.
+
+    Args:
+        kl_weight: Weight of the KL, a non-negative float. It is held as a
+            variable, so that a callback may change it during training.
+        sample_at_inference: Whether to draw with `training=False` too. True
+            makes `evaluate` an estimate of the same ELBO; False emits `loc`.
+        seed: Integer seed of the draws, or None.
+        **kwargs: As for `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Params of a normal, `[loc | scale]`.
+        training: Boolean; matters where `sample_at_inference` is False.
+        mask: Boolean tensor of the leading axes, or None. Positions that are
+            masked out add nothing to the KL; their output is 0.
+
+    Input shape:
+        `(batch, ..., 2 * D)`.
+
+    Output shape:
+        `(batch, ..., D)`; float32 or wider, also under a mixed policy.
+
+    Raises:
+        ValueError: The last axis is not even, or `kl_weight` is negative.
+
+    Example:
+
+    >>> layer = uq.NormalSampling(seed=0)
+    >>> z = layer(np.array([[0.0, 0.0, 1.0, 1.0]]))  # the prior itself
+    >>> z.shape[-1], float(layer.losses[0])
+    (2, 0.0)
+
+    References:
+        Kingma & Welling, 2014, "Auto-Encoding Variational Bayes", ICLR,
+        arXiv:1312.6114. Higgins et al., 2017, "beta-VAE", ICLR, for a weight
+        other than 1.
+    """
+
+    def __init__(self, kl_weight=1.0, sample_at_inference=True, seed=None, **kwargs):
+        # A draw in half precision would round small scales away.
+        super().__init__(autocast=False, **kwargs)
+        self.initial_kl_weight = arguments.non_negative_float("kl_weight", kl_weight)
+        self.sample_at_inference = arguments.boolean(
+            "sample_at_inference", sample_at_inference
+        )
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.family = Normal()
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        self.family.units(input_shape[-1])
+        self.kl_weight = self.add_weight(
+            name="kl_weight",
+            shape=(),
+            dtype="float32",
+            initializer=keras.initializers.Constant(self.initial_kl_weight),
+            trainable=False,
+            autocast=False,
+        )
+
+    def call(self, inputs, training=False, mask=None):
+        valid = position_mask(mask, tuple(inputs.shape[:-1]))
+        params = where_valid(valid, ops.cast(inputs, self._output_dtype))
+        loc, scale = self.family.split(params)
+        kl = masked_mean(ops.sum(normal_kl(loc, scale), axis=-1), valid)
+        self.add_loss(ops.cast(self.kl_weight, kl.dtype) * kl)
+        if training or self.sample_at_inference:
+            output = self.family.sample(params, seed=self.seed_generator)
+        else:
+            output = loc
+        return where_valid(valid, output, 0.0)
+
+    @property
+    def _output_dtype(self):
+        return at_least_float32(self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.family.units(input_shape[-1]))
+
+    def compute_output_spec(self, inputs, training=False, mask=None):
+        shape = self.compute_output_shape(inputs.shape)
+        return KerasTensor(shape, dtype=self._output_dtype)
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        save_seed_states([self.seed_generator], store)
+
+    def load_own_variables(self, store):
+        super().load_own_variables(load_seed_states([self.seed_generator], store))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kl_weight": self.initial_kl_weight,
+            "sample_at_inference": self.sample_at_inference,
+            "seed": self.seed,
+        }

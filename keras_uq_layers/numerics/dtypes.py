@@ -1,0 +1,59 @@
+"""Which dtype a computation runs in."""
+
+import ml_dtypes
+from keras import ops
+from keras.backend import is_float_dtype
+from keras.backend import standardize_dtype
+
+
+def at_least_float32(dtype):
+    """Name of the dtype to compute in: float64 stays, all else is float32.
+
+    Args:
+        dtype: A dtype or its name.
+
+    Returns:
+        `"float64"` or `"float32"`.
+
+    Example:
+
+    >>> at_least_float32("float16"), at_least_float32("float64")
+    ('float32', 'float64')
+    """
+    return "float64" if standardize_dtype(dtype) == "float64" else "float32"
+
+
+def widen(*tensors):
+    """Converts tensors to their common dtype, float32 at the least.
+
+    Python numbers follow the tensors beside them; integers become float32.
+
+    Args:
+        *tensors: Tensors, arrays or numbers.
+
+    Returns:
+        One tensor, or a list of tensors when several were given.
+
+    Example:
+
+    >>> x = widen(np.ones(2, "float16"))
+    >>> keras.backend.standardize_dtype(x.dtype)
+    'float32'
+    """
+    # Converted first: on JAX without x64, a NumPy float64 becomes float32 here.
+    tensors = [ops.convert_to_tensor(t) if hasattr(t, "dtype") else t for t in tensors]
+    dtypes = [standardize_dtype(t.dtype) for t in tensors if hasattr(t, "dtype")]
+    wide = "float64" if "float64" in dtypes else "float32"
+    cast = [ops.cast(t, wide) for t in tensors]
+    return cast[0] if len(cast) == 1 else cast
+
+
+def finfo(dtype):
+    """`numpy.finfo` that knows bfloat16 too."""
+    return ml_dtypes.finfo(standardize_dtype(dtype))
+
+
+def float_dtype_of(x):
+    """The float dtype in which a result about `x` is returned."""
+    dtype = standardize_dtype(x.dtype) if hasattr(x, "dtype") else "float32"
+    return dtype if is_float_dtype(dtype) else "float32"

@@ -1,0 +1,52 @@
+"""The map from the real line to the positive numbers, and the scale floor."""
+
+from keras import ops
+
+SCALE_FLOOR = 1e-3
+"""Default smallest scale a head can emit, in the units that it works in."""
+
+
+def positive(raw, floor=0.0):
+    """A number above `floor` with a gradient that stays alive at the floor.
+
+    ```
+    positive(raw, floor) = floor + log(1 + exp(raw))
+    ```
+
+    Args:
+        raw: Tensor, any real values.
+        floor: The lower bound, a non-negative float.
+
+    Returns:
+        Tensor of the shape of `raw`.
+
+    Example:
+
+    >>> round(float(positive(ops.convert_to_tensor(0.0), floor=0.1)), 4)
+    0.7931
+    """
+    return floor + ops.softplus(raw)
+
+
+def positive_inverse(value, floor=0.0):
+    """The `raw` for which `positive(raw, floor)` is `value`.
+
+    ```
+    raw = v + log(1 - exp(-v)),  v = value - floor
+    ```
+
+    Args:
+        value: Tensor, above `floor`; not above: NaN (-inf at the floor).
+        floor: The lower bound, a non-negative float.
+
+    Returns:
+        Tensor of the shape of `value`.
+
+    Example:
+
+    >>> raw = positive_inverse(ops.convert_to_tensor(2.0), floor=0.5)
+    >>> round(float(positive(raw, floor=0.5)), 4)
+    2.0
+    """
+    above = value - floor
+    return above + ops.log(-ops.expm1(-above))

@@ -1,0 +1,40 @@
+"""What posteriors and priors share: a config, and look-up by name."""
+
+import keras
+
+
+class WeightDistribution:
+    """Abstract: a small serializable object, copied for each layer."""
+
+    name = ""
+
+    def get_config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def copy(self):
+        """The same options without the weights of any layer."""
+        return type(self).from_config(self.get_config())
+
+    def __repr__(self):
+        config = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({config})"
+
+
+def look_up(argument, identifier, base, classes):
+    """A fresh object of `base` from a name, an object or its serialized form."""
+    by_name = {cls.name: cls for cls in classes}
+    if isinstance(identifier, dict):
+        identifier = keras.saving.deserialize_keras_object(identifier)
+    if isinstance(identifier, base):
+        return identifier.copy()
+    if isinstance(identifier, str) and identifier in by_name:
+        return by_name[identifier]()
+    names = ", ".join(repr(name) for name in by_name)
+    raise ValueError(
+        f"`{argument}` must be one of {names} or a `variational.{base.__name__}` "
+        f"object. Received: {argument}={identifier!r}"
+    )

@@ -1,0 +1,328 @@
+"""Posteriors: normal distributions over one flat vector of weights.
+
+All weights of a layer that are random, its kernel and its bias, are one
+vector of `n` entries, so that a posterior may correlate them and one call of
+the random number generator serves them all.
+"""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_uq_layers import arguments
+from keras_uq_layers.numerics import positive
+from keras_uq_layers.numerics import positive_inverse
+from keras_uq_layers.registration import register
+from keras_uq_layers.variational._objects import WeightDistribution
+from keras_uq_layers.variational._objects import look_up
+
+# Far below any posterior that a KL in nats can produce; it keeps log(scale)
+# finite when softplus underflows.
+_SCALE_FLOOR = 1e-8
+
+
+class Posterior(WeightDistribution):
+    """Abstract: a normal over the flat vector of a layer's random weights.
+
+    Args:
+        initial_scale: Initial standard deviation of every weight. `None` is a
+            tenth of the Glorot standard deviation of the kernel,
+            `0.1 * sqrt(2 / (fan_in + fan_out))`: small beside the initial
+            kernel, so that training starts like the deterministic layer.
+    """
+
+    factorised = False
+
+    def __init__(self, initial_scale=None):
+        if initial_scale is not None:
+            initial_scale = arguments.positive_float("initial_scale", initial_scale)
+        self.initial_scale = initial_scale
+
+    def build(self, add_weight, shapes, loc, glorot_scale, regularizer, seed=None):
+        """Creates the weights of the posterior in a layer.
+
+        Args:
+            add_weight: The layer's `add_weight`.
+            shapes: Dict from the name of a random weight to its shape, in the
+                order of the flat vector.
+            loc: Function that returns the mean, a tensor of shape `(n,)`.
+            glorot_scale: Glorot standard deviation of the kernel.
+            regularizer: Function of a variable; Keras adds its value, the
+                weighted KL, once per forward pass.
+            seed: Integer seed of random initial values.
+        """
+        self.shapes = shapes
+        self.size = sum(math.prod(shape) for shape in shapes.values())
+        self._loc = loc
+        scale = self.initial_scale or 0.1 * glorot_scale
+        self._raw_scale = add_weight(
+            name="posterior_raw_scale",
+            shape=(self.size,),
+            initializer=lambda shape, dtype: positive_inverse(
+                ops.full(shape, scale, dtype), _SCALE_FLOOR
+            ),
+            regularizer=regularizer,
+        )
+        self._build_correlation(add_weight, seed)
+
+    def _build_correlation(self, add_weight, seed):
+        pass
+
+    @property
+    def noise_size(self):
+        """How many standard normal numbers one draw takes."""
+        return self.size
+
+    def loc(self):
+        """Mean of the flat vector, a tensor of shape `(n,)`."""
+        return self._loc()
+
+    def diagonal(self):
+        return positive(ops.convert_to_tensor(self._raw_scale), _SCALE_FLOOR)
+
+    def marginal_scale(self):
+        """Standard deviation of each weight, a tensor of shape `(n,)`."""
+        raise NotImplementedError
+
+    def perturbation(self, noise):
+        """A draw less its mean, from standard normal noise `(noise_size,)`."""
+        raise NotImplementedError
+
+    def draw(self, noise):
+        """A draw of the flat vector from standard normal noise."""
+        return self.loc() + self.perturbation(noise)
+
+    def entropy(self):
+        """Differential entropy in nats, a scalar tensor.
+
+        ```
+        n / 2 * log(2 pi e) + log(det(covariance)) / 2
+        ```
+        """
+        constant = 0.5 * self.size * (1.0 + math.log(2.0 * math.pi))
+        return constant + self._half_log_det(self.diagonal())
+
+    def _half_log_det(self, diagonal):
+        return ops.sum(ops.log(diagonal))
+
+    def unpack(self, flat):
+        """Splits a flat tensor `(n,)` into a dict of the layer's weights."""
+        weights, start = {}, 0
+        for name, shape in self.shapes.items():
+            stop = start + math.prod(shape)
+            weights[name] = ops.reshape(flat[start:stop], shape)
+            start = stop
+        return weights
+
+    @property
+    def mean(self):
+        """Posterior means: dict from weight name to NumPy array."""
+        return self._arrays(self.loc())
+
+    @property
+    def scale(self):
+        """Posterior standard deviations: dict from name to NumPy array."""
+        return self._arrays(self.marginal_scale())
+
+    @property
+    def signal_to_noise(self):
+        """`|mean| / scale` of each weight: dict from name to NumPy array.
+
+        Weights with a small ratio can be pruned (Blundell et al. 2015,
+        section 5.1.2, arXiv:1505.05424).
+        """
+        scale = self.scale
+        return {name: abs(mean) / scale[name] for name, mean in self.mean.items()}
+
+    def _arrays(self, flat):
+        weights = self.unpack(flat)
+        return {k: ops.convert_to_numpy(v) for k, v in weights.items()}
+
+    def get_config(self):
+        return {"initial_scale": self.initial_scale}
+
+
+@register("variational.MeanFieldNormal")
+class MeanFieldNormal(Posterior):
+    """Independent normals, one mean and one scale for each weight.
+
+    ```
+    w = loc + scale * eps,  eps ~ N(0, I)
+    ```
+
+    The choice for most models, and the only one that flipout and local
+    reparameterization exist for.
+
+    Args:
+        initial_scale: Initial standard deviation of every weight. `None` is a
+            tenth of the Glorot standard deviation of the kernel.
+
+    Example:
+
+    >>> posterior = uq.variational.MeanFieldNormal(initial_scale=0.01)
+    >>> layer = uq.DenseVariational(2, kl_weight=0.01, posterior=posterior)
+    >>> layer.build((None, 3))
+    >>> layer.posterior.scale["kernel"].shape
+    (3, 2)
+
+    References:
+        Graves, 2011, "Practical Variational Inference for Neural Networks",
+        NeurIPS. Blundell et al., 2015, "Weight Uncertainty in Neural
+        Networks", ICML, arXiv:1505.05424.
+    """
+
+    name = "mean_field"
+    factorised = True
+
+    def marginal_scale(self):
+        return self.diagonal()
+
+    def perturbation(self, noise):
+        return self.diagonal() * noise
+
+
+@register("variational.LowRankNormal")
+class LowRankNormal(Posterior):
+    """A normal whose covariance is diagonal plus low rank.
+
+    ```
+    covariance = D (I + V V^T / n) D,   D = diag(d), V of shape (n, rank)
+    ```
+
+    Args:
+        rank: Number of columns of `V`, a positive integer.
+        initial_scale: As for `MeanFieldNormal`.
+
+    Example:
+
+    >>> uq.variational.LowRankNormal(rank=4)
+    LowRankNormal(rank=4, initial_scale=None)
+
+    References:
+        Ong, Nott & Smith, 2018, "Gaussian variational approximation with a
+        factor covariance structure", JCGS 27(3), arXiv:1701.03208.
+    """
+
+    name = "low_rank"
+
+    def __init__(self, rank=2, initial_scale=None):
+        super().__init__(initial_scale)
+        self.rank = arguments.positive_int("rank", rank)
+
+    def _build_correlation(self, add_weight, seed):
+        self._factor = add_weight(
+            name="posterior_factor",
+            shape=(self.size, self.rank),
+            initializer=keras.initializers.RandomNormal(stddev=1.0, seed=seed),
+        )
+
+    @property
+    def noise_size(self):
+        return self.size + self.rank
+
+    def marginal_scale(self):
+        squares = ops.sum(ops.square(self._factor), axis=-1)
+        return self.diagonal() * ops.sqrt(1.0 + squares / self.size)
+
+    def perturbation(self, noise):
+        own, shared = noise[: self.size], noise[self.size :]
+        common = ops.matmul(self._factor, shared) / math.sqrt(self.size)
+        return self.diagonal() * (own + common)
+
+    def _half_log_det(self, diagonal):
+        # det(I + V V^T / n) = det(I + V^T V / n), a small matrix.
+        factor = ops.convert_to_tensor(self._factor)
+        gram = ops.matmul(ops.transpose(factor), factor) / self.size
+        root = ops.cholesky(ops.eye(self.rank, dtype=gram.dtype) + gram)
+        return super()._half_log_det(diagonal) + ops.sum(ops.log(ops.diagonal(root)))
+
+    def get_config(self):
+        return {"rank": self.rank, **super().get_config()}
+
+
+@register("variational.FullCovarianceNormal")
+class FullCovarianceNormal(Posterior):
+    """A normal with every correlation between the weights of a layer.
+
+    ```
+    w = loc + diag(d) (I + T / sqrt(n)) eps,   T strictly lower triangular
+    ```
+
+    The scaled form keeps steps of an optimizer comparable to those of the
+    diagonal: a plain triangle diverges. It holds `n (n + 3) / 2` numbers.
+
+    Args:
+        initial_scale: As for `MeanFieldNormal`.
+        max_entries: Most entries of the triangle that are allowed.
+
+    Raises:
+        ValueError: A layer has more entries than `max_entries`.
+
+    Example:
+
+    >>> layer = uq.DenseVariational(16, kl_weight=1 / 5000, posterior="full_covariance")
+    >>> layer.build((None, 16))
+    >>> layer.count_params() - 1  # less the kl_weight
+    37400
+
+    References:
+        Opper & Archambeau, 2009, "The Variational Gaussian Approximation
+        Revisited", Neural Computation 21(3), doi:10.1162/neco.2008.08-07-592.
+    """
+
+    name = "full_covariance"
+
+    def __init__(self, initial_scale=None, max_entries=10_000_000):
+        super().__init__(initial_scale)
+        self.max_entries = arguments.positive_int("max_entries", max_entries)
+
+    def _build_correlation(self, add_weight, seed):
+        entries = self.size * (self.size - 1) // 2
+        if entries > self.max_entries:
+            raise ValueError(
+                f"A full covariance of {self.size} weights has {entries} entries, "
+                f"more than `max_entries={self.max_entries}`. Use "
+                '`posterior="low_rank"` or `posterior="mean_field"`, or raise '
+                "`max_entries` of `variational.FullCovarianceNormal`."
+            )
+        self._triangle = add_weight(
+            name="posterior_triangle", shape=(entries,), initializer="zeros"
+        )
+
+    def _lower(self):
+        """Rows 1 to n-1 and columns 0 to n-2 of `T / sqrt(n)`."""
+        packed, k = ops.convert_to_tensor(self._triangle), self.size - 1
+        # The packed entries, laid out twice, fill a square whose lower half
+        # holds each of them once: cheaper than a scatter.
+        square = ops.concatenate([packed[k:], ops.flip(packed)])
+        return ops.tril(ops.reshape(square, (k, k))) / math.sqrt(self.size)
+
+    def marginal_scale(self):
+        squares = ops.sum(ops.square(self._lower()), axis=-1)
+        squares = ops.pad(squares, [[1, 0]])
+        return self.diagonal() * ops.sqrt(1.0 + squares)
+
+    def perturbation(self, noise):
+        mixed = ops.pad(ops.matmul(self._lower(), noise[:-1]), [[1, 0]])
+        return self.diagonal() * (noise + mixed)
+
+    def get_config(self):
+        return {**super().get_config(), "max_entries": self.max_entries}
+
+
+def get_posterior(identifier):
+    """A fresh posterior from a name, an object or its serialized form.
+
+    Args:
+        identifier: `"mean_field"`, `"low_rank"`, `"full_covariance"`, or a
+            `Posterior`, of which a copy without weights is returned.
+
+    Returns:
+        A `Posterior`.
+
+    Raises:
+        ValueError: No such posterior; the message lists the names.
+    """
+    classes = (MeanFieldNormal, LowRankNormal, FullCovarianceNormal)
+    return look_up("posterior", identifier, Posterior, classes)

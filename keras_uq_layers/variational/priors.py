@@ -1,0 +1,183 @@
+"""Priors: independent distributions of the weights before any data."""
+
+import math
+
+from keras import ops
+
+from keras_uq_layers import arguments
+from keras_uq_layers.numerics import divide
+from keras_uq_layers.numerics import normal_log_prob
+from keras_uq_layers.numerics import positive
+from keras_uq_layers.numerics import positive_inverse
+from keras_uq_layers.registration import register
+from keras_uq_layers.variational._objects import WeightDistribution
+from keras_uq_layers.variational._objects import look_up
+
+_SCALE_FLOOR = 1e-6
+
+
+class Prior(WeightDistribution):
+    """Abstract: a distribution shared by all weights of one kind.
+
+    The KL is `cross_entropy - entropy of the posterior`. A prior whose cross
+    entropy has a closed form needs the marginal means and scales of the
+    posterior only; another one sets `needs_draw` and gets a draw.
+    """
+
+    needs_draw = False
+
+    def build(self, add_weight, name):
+        """Creates the weights of the prior, if any, in a layer."""
+
+    def cross_entropy(self, loc, scale, draw):
+        """`E_q[-log p(w)]` in nats, summed over the weights: a scalar.
+
+        Args:
+            loc: Posterior means, a flat tensor.
+            scale: Marginal posterior standard deviations.
+            draw: A draw from the posterior where `needs_draw`, else None.
+        """
+        raise NotImplementedError
+
+
+@register("variational.NormalPrior")
+class NormalPrior(Prior):
+    """Independent normals with mean 0. The KL has a closed form.
+
+    ```
+    p(w) = N(w; 0, scale)
+    ```
+
+    Args:
+        scale: Standard deviation, a positive float.
+        trainable_scale: Learn the scale by maximising the evidence lower
+            bound (empirical Bayes), from `scale` on.
+
+    Raises:
+        ValueError: `scale` is not positive and finite.
+
+    Example:
+
+    >>> uq.DenseVariational(
+    ...     4, kl_weight=0.01, prior=uq.variational.NormalPrior(0.5)
+    ... ).prior
+    NormalPrior(scale=0.5, trainable_scale=False)
+
+    References:
+        MacKay, 1992, "A Practical Bayesian Framework for Backpropagation
+        Networks", Neural Computation 4(3), doi:10.1162/neco.1992.4.3.448.
+    """
+
+    name = "normal"
+
+    def __init__(self, scale=1.0, trainable_scale=False):
+        self.initial_scale = arguments.positive_float("scale", scale)
+        self.trainable_scale = arguments.boolean("trainable_scale", trainable_scale)
+
+    def build(self, add_weight, name):
+        if self.trainable_scale:
+            self._raw_scale = add_weight(
+                name=f"{name}_raw_scale",
+                shape=(),
+                initializer=lambda shape, dtype: positive_inverse(
+                    ops.full(shape, self.initial_scale, dtype), _SCALE_FLOOR
+                ),
+            )
+
+    def scale(self):
+        """The standard deviation in force: a float, or a scalar tensor."""
+        if self.trainable_scale:
+            return positive(ops.convert_to_tensor(self._raw_scale), _SCALE_FLOOR)
+        return self.initial_scale
+
+    def cross_entropy(self, loc, scale, draw):
+        prior_scale = ops.cast(self.scale(), loc.dtype)
+        squares = ops.sum(ops.square(loc)) + ops.sum(ops.square(scale))
+        size = math.prod(loc.shape)
+        log_normalizer = ops.log(prior_scale) + 0.5 * math.log(2.0 * math.pi)
+        return 0.5 * divide(divide(squares, prior_scale), prior_scale) + (
+            size * log_normalizer
+        )
+
+    def get_config(self):
+        return {
+            "scale": self.initial_scale,
+            "trainable_scale": self.trainable_scale,
+        }
+
+
+@register("variational.ScaleMixturePrior")
+class ScaleMixturePrior(Prior):
+    """A mixture of a wide and a narrow normal with mean 0.
+
+    ```
+    p(w) = weight * N(w; 0, wide_scale) + (1 - weight) * N(w; 0, narrow_scale)
+    ```
+
+    It lets most weights be close to 0 and some be large. The KL has no closed
+    form: it is estimated by Monte Carlo with one draw per forward pass, so
+    that it is noisy and may be negative.
+
+    Args:
+        weight: Weight of the wide component, between 0 and 1, both excluded.
+        wide_scale: Standard deviation of the wide component.
+        narrow_scale: Standard deviation of the narrow one, below it.
+
+    Raises:
+        ValueError: A scale is not positive, `narrow_scale` is not below
+            `wide_scale`, or `weight` is not between 0 and 1.
+
+    Example:
+
+    >>> uq.variational.ScaleMixturePrior(narrow_scale=0.01)
+    ScaleMixturePrior(weight=0.5, wide_scale=1.0, narrow_scale=0.01)
+
+    References:
+        Blundell et al., 2015, "Weight Uncertainty in Neural Networks", ICML,
+        arXiv:1505.05424, section 3.3.
+    """
+
+    name = "scale_mixture"
+    needs_draw = True
+
+    def __init__(self, weight=0.5, wide_scale=1.0, narrow_scale=0.1):
+        self.weight = arguments.positive_float("weight", weight)
+        if self.weight >= 1:
+            raise arguments.error("weight", "between 0 and 1, both excluded", weight)
+        self.wide_scale = arguments.positive_float("wide_scale", wide_scale)
+        self.narrow_scale = arguments.positive_float("narrow_scale", narrow_scale)
+        if self.narrow_scale >= self.wide_scale:
+            raise arguments.error(
+                "narrow_scale", f"below `wide_scale={wide_scale}`", narrow_scale
+            )
+
+    def cross_entropy(self, loc, scale, draw):
+        wide = math.log(self.weight) + normal_log_prob(draw, 0.0, self.wide_scale)
+        narrow = math.log1p(-self.weight) + normal_log_prob(
+            draw, 0.0, self.narrow_scale
+        )
+        return -ops.sum(ops.logaddexp(wide, narrow))
+
+    def get_config(self):
+        return {
+            "weight": self.weight,
+            "wide_scale": self.wide_scale,
+            "narrow_scale": self.narrow_scale,
+        }
+
+
+def get_prior(identifier, argument="prior"):
+    """A fresh prior from a name, an object or its serialized form.
+
+    Args:
+        identifier: `"normal"`, `"scale_mixture"`, or a `Prior`, of which a
+            copy without weights is returned.
+        argument: Name of the argument, for the error.
+
+    Returns:
+        A `Prior`.
+
+    Raises:
+        ValueError: No such prior; the message lists the names.
+    """
+    return look_up(argument, identifier, Prior, (NormalPrior, ScaleMixturePrior))

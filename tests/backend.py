@@ -1,0 +1,52 @@
+"""Gradients on whatever backend is in use, and NumPy in and out."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def to_numpy(tensor):
+    """A NumPy array; half precision becomes float32."""
+    array = ops.convert_to_numpy(tensor)
+    wide = "float64" if array.dtype == np.float64 else "float32"
+    return np.asarray(array).astype(wide) if array.dtype.kind not in "biu" else array
+
+
+def value_and_gradients(function, *arrays, dtype=None):
+    """`function(*tensors)` and the gradients of its sum, all as NumPy.
+
+    Args:
+        function: Takes and returns tensors.
+        *arrays: Float arrays.
+        dtype: Dtype of the tensors; None keeps those of the arrays.
+
+    Returns:
+        The value, and a tuple with a gradient for each array.
+    """
+    tensors = [ops.convert_to_tensor(a, dtype=dtype) for a in arrays]
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            value = function(*tensors)
+            total = ops.sum(ops.cast(value, "float64"))
+        gradients = tape.gradient(total, tensors)
+    elif backend == "jax":
+        import jax
+
+        value = function(*tensors)
+        gradients = jax.grad(
+            lambda *t: ops.sum(function(*t)), argnums=tuple(range(len(tensors)))
+        )(*tensors)
+    else:
+        for tensor in tensors:
+            tensor.requires_grad_()
+        value = function(*tensors)
+        ops.sum(value).backward()
+        gradients = [tensor.grad for tensor in tensors]
+    zeros = [np.zeros(np.shape(a)) for a in arrays]
+    return to_numpy(value), tuple(
+        z if g is None else to_numpy(g) for g, z in zip(gradients, zeros, strict=True)
+    )

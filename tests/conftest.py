@@ -1,0 +1,32 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import keras
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings
+
+# Derandomised, so that CI gives one answer for one commit; the "thorough"
+# profile (HYPOTHESIS_PROFILE=thorough) looks for new counter-examples.
+# No deadline: the first call of an op compiles it.
+settings.register_profile(
+    "ci",
+    derandomize=True,
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("thorough", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(autouse=True)
+def _fresh_keras():
+    """Every test starts from the same global seed and the default policies."""
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_floatx("float32")
+    keras.backend.clear_session()

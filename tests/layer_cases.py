@@ -1,0 +1,114 @@
+"""One entry per public layer: how to make it, and what to expect of it.
+
+A layer without an entry fails `test_harness.py`.
+"""
+
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Any
+
+import numpy as np
+
+import keras_uq_layers as uq
+from keras_uq_layers.testing import generic_input
+
+
+def params_input(shape):
+    """Params of a normal: `[loc | scale]` with positive scales."""
+    x = generic_input(shape)
+    half = shape[-1] // 2
+    x[..., half:] = np.exp(0.3 * x[..., half:])
+    return x
+
+
+@dataclass
+class Case:
+    layer: str
+    config: dict[str, Any] = field(default_factory=dict)
+    input_shape: tuple[int, ...] = (5, 3)
+    expect: dict[str, Any] = field(default_factory=dict)
+
+    def make(self, **kwargs):
+        return getattr(uq, self.layer)(**self.config, **kwargs)
+
+    @property
+    def id(self):
+        options = "-".join(str(v) for v in self.config.values() if isinstance(v, str))
+        return f"{self.layer}-{options}" if options else self.layer
+
+
+HEAD = {"half_precision_output": False, "non_trainable": 2}
+# kl_weight is the weight that is not trained
+DENSE_VARIATIONAL = {"non_trainable": 1, "losses": 1, "seeds": 1}
+
+CASES = [
+    Case("BumpLayer", {"profile": "smooth"}, expect={"trainable": 1}),
+    Case(
+        "BumpLayer",
+        {"profile": "threshold", "per_feature": True},
+        (4, 2, 3),
+        expect={"trainable": 1},
+    ),
+    Case(
+        "NormalLikelihood",
+        {"output": "log_prob"},
+        expect={"trainable": 2, "half_precision_output": False},
+    ),
+    Case(
+        "NormalLikelihood",
+        {"output": "prob", "per_feature": True, "add_nll": True},
+        (4, 2, 3),
+        expect={"trainable": 2, "half_precision_output": False, "losses": 1},
+    ),
+    Case("ConstantVarianceHead", {"units": 2}, expect={"trainable": 2, **HEAD}),
+    Case(
+        "ConstantVarianceHead",
+        {"units": 2, "scale": [0.5, 2.0], "trainable_scale": True},
+        (4, 2, 3),
+        expect={"trainable": 3, **HEAD},
+    ),
+    Case(
+        "DistributionHead",
+        {"units": 2, "family": "normal"},
+        expect={"trainable": 2, **HEAD},
+    ),
+    Case(
+        "DistributionHead",
+        {"units": 1, "family": "laplace"},
+        (2, 3, 4, 5),
+        expect={"trainable": 2, **HEAD},
+    ),
+    Case(
+        "NormalSampling",
+        {},
+        (5, 4),
+        expect={
+            "make_input": params_input,
+            "half_precision_output": False,
+            "trainable": 0,
+            "non_trainable": 1,
+            "seeds": 1,
+            "losses": 1,
+        },
+    ),
+    *[
+        Case(
+            "DenseVariational",
+            {"units": 4, "kl_weight": 0.01, "posterior": posterior, **options},
+            expect={"trainable": trainable, **DENSE_VARIATIONAL},
+        )
+        for posterior, trainable, options in [
+            ("mean_field", 2, {"estimator": "local_reparameterization"}),
+            ("mean_field", 2, {"estimator": "flipout"}),
+            ("mean_field", 3, {"deterministic_bias": True, "activation": "tanh"}),
+            ("low_rank", 3, {}),
+            ("full_covariance", 3, {}),
+        ]
+    ],
+    Case(
+        "DenseVariational",
+        {"units": 4, "kl_weight": 0.01, "prior": "scale_mixture"},
+        (4, 2, 3),
+        expect={"trainable": 2, **DENSE_VARIATIONAL, "seeds": 2},
+    ),
+]

@@ -1,0 +1,76 @@
+"""Hypothesis strategies keyed by support: what a value may be.
+
+Magnitudes are drawn uniformly in the exponent, so that both ends of a dtype
+are reached as often as the middle. Subnormal numbers are left out: the
+hardware flushes them to zero.
+"""
+
+import keras
+import ml_dtypes
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+DTYPES = ("float32", "float64")
+ALL_DTYPES = ("float16", "bfloat16", *DTYPES)
+
+
+def dtypes(names=ALL_DTYPES):
+    """Dtypes that the backend has: JAX has no float64 unless told so."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        if not jax.config.jax_enable_x64:
+            names = [name for name in names if name != "float64"]
+    return st.sampled_from(list(names))
+
+
+def _exponents(dtype, low, high):
+    info = ml_dtypes.finfo(dtype)
+    smallest = np.log10(float(info.tiny)) + 0.01
+    largest = np.log10(float(info.max)) - 0.01
+    return st.floats(max(low, smallest), min(high, largest))
+
+
+def positives(dtype="float32", low=-400, high=400):
+    """Positive numbers from `10**low` to `10**high`, within the dtype."""
+    return _exponents(dtype, low, high).map(lambda e: float(10.0**e))
+
+
+def reals(dtype="float32", low=-400, high=400):
+    """Numbers of either sign, both zeros, and the ends of the dtype."""
+    largest = float(ml_dtypes.finfo(dtype).max)
+    signed = st.builds(
+        lambda sign, x: sign * x,
+        st.sampled_from([-1.0, 1.0]),
+        positives(dtype, low, high),
+    )
+    return st.one_of(
+        signed,
+        st.floats(-10.0, 10.0, allow_subnormal=False),
+        st.sampled_from([0.0, -0.0, largest, -largest] if high >= 400 else [0.0, -0.0]),
+    )
+
+
+def probabilities():
+    """Probabilities inside (0, 1), both tails by exponent."""
+    tail = st.floats(-30.0, -0.31).map(lambda e: 10.0**e)
+    return st.one_of(
+        tail, st.floats(0.001, 0.999), st.floats(1e-6, 0.5).map(lambda p: 1 - p)
+    )
+
+
+def arrays(elements, dtype="float32", max_dims=3, min_dims=0):
+    """Arrays of such numbers, zero-size shapes included."""
+    shapes = hnp.array_shapes(
+        min_dims=min_dims, max_dims=max_dims, min_side=0, max_side=4
+    )
+    return shapes.flatmap(
+        lambda shape: st.lists(
+            elements, min_size=int(np.prod(shape)), max_size=int(np.prod(shape))
+        ).map(
+            lambda values: (
+                np.array(values, dtype=np.float64).reshape(shape).astype(dtype)
+            )
+        )
+    )
