@@ -36,7 +36,7 @@ class MinValue(keras.constraints.Constraint):
         self.min_value = arguments.non_negative_float("min_value", min_value)
 
     def __call__(self, w):
-        return ops.maximum(w, ops.cast(self.min_value, w.dtype))
+        return ops.maximum(w, ops.convert_to_tensor(self.min_value, w.dtype))
 
     def get_config(self):
         return {"min_value": self.min_value}

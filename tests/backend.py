@@ -7,9 +7,9 @@ from keras import ops
 
 def to_numpy(tensor):
     """A NumPy array; half precision becomes float32."""
-    array = ops.convert_to_numpy(tensor)
-    wide = "float64" if array.dtype == np.float64 else "float32"
-    return np.asarray(array).astype(wide) if array.dtype.kind not in "biu" else array
+    if keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16"):
+        tensor = ops.cast(tensor, "float32")
+    return np.asarray(ops.convert_to_numpy(tensor))
 
 
 def value_and_gradients(function, *arrays, dtype=None):

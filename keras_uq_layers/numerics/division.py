@@ -1,20 +1,22 @@
-"""Division by a scale that may be tiny."""
+"""Division by a scale that may be tiny, or no scale at all."""
 
+import keras
 from keras import ops
 
 
 def divide(x, scale):
-    """`x / scale` whose gradient never forms `1 / scale**2`.
+    """`x / scale` with a gradient that does not form `1 / scale**2`.
 
-    The usual gradient, `-x / scale**2`, is `0 * inf = NaN` on some backends
-    as soon as `scale**2` underflows (below 1e-19 in float32). Here the value
-    is divided by a constant and the gradient flows through the factor
-    `exp(log(s0) - log(scale))`, which is exactly 1: its derivative is
-    `-1 / scale`, at every order.
+    The derivative of a quotient is `-(x / scale) / scale` on TensorFlow and
+    PyTorch. JAX computes `-x * scale**-2`, which is `0 * inf = NaN` as soon as
+    `scale**2` underflows (below 1e-19 in float32). There the value is divided
+    by a constant, and the gradient flows through `exp(log(s0) - log(scale))`,
+    which is exactly 1: its derivative is `-1 / scale`, at every order. The
+    gradient is then inf as soon as its product with the quotient overflows.
 
     Args:
         x: Tensor of any shape.
-        scale: Positive tensor, broadcast against `x`. Not positive: NaN.
+        scale: Positive tensor, broadcast against `x`.
 
     Returns:
         The quotient, of the broadcast shape.
@@ -24,6 +26,8 @@ def divide(x, scale):
     >>> float(divide(ops.convert_to_tensor(1e-30), 1e-30))
     1.0
     """
+    if keras.backend.backend() != "jax":
+        return x / scale
     log_scale = ops.log(scale)
     one = ops.exp(ops.stop_gradient(log_scale) - log_scale)
     return x / ops.stop_gradient(scale) * one
@@ -36,3 +40,8 @@ def half_difference(y, loc, scale):
     dtype although `(y - loc) / scale` may be small.
     """
     return 0.5 * y - 0.5 * loc, 0.5 * scale
+
+
+def nan_unless_positive(scale):
+    """The scale, or NaN where it is none, so that an error cannot hide."""
+    return ops.where(scale > 0, scale, ops.full_like(scale, float("nan")))

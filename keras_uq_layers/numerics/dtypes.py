@@ -44,8 +44,12 @@ def widen(*tensors):
     tensors = [ops.convert_to_tensor(t) if hasattr(t, "dtype") else t for t in tensors]
     dtypes = [standardize_dtype(t.dtype) for t in tensors if hasattr(t, "dtype")]
     wide = "float64" if "float64" in dtypes else "float32"
-    cast = [ops.cast(t, wide) for t in tensors]
-    return cast[0] if len(cast) == 1 else cast
+    # A Python number is converted and not cast: a cast rounds it to float32.
+    wider = [
+        ops.cast(t, wide) if hasattr(t, "dtype") else ops.convert_to_tensor(t, wide)
+        for t in tensors
+    ]
+    return wider[0] if len(wider) == 1 else wider
 
 
 def finfo(dtype):

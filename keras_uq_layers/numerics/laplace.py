@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_uq_layers.numerics.division import divide
 from keras_uq_layers.numerics.division import half_difference
+from keras_uq_layers.numerics.division import nan_unless_positive
 from keras_uq_layers.numerics.dtypes import widen
 
 # exp(-750) is 0 even in float64.
@@ -59,6 +60,7 @@ def laplace_cdf(y, loc, scale):
     0.5
     """
     y, loc, scale = widen(y, loc, scale)
+    scale = nan_unless_positive(scale)
     half, half_scale = half_difference(y, loc, scale)
     far = ops.abs(half) >= _FAR * half_scale
     z = divide(ops.where(far, ops.zeros_like(half), half), half_scale)
@@ -92,6 +94,7 @@ def laplace_quantile(p, loc, scale):
     3.0
     """
     p, loc, scale = widen(p, loc, scale)
+    scale = nan_unless_positive(scale)
     below = p < 0.5
     half = 0.5 * ops.ones_like(p)
     lower = ops.log(2.0 * ops.where(below, p, half))
@@ -124,6 +127,7 @@ def laplace_crps(y, loc, scale):
         with scoringRules", J. Stat. Software 90(12), doi:10.18637/jss.v090.i12.
     """
     y, loc, scale = widen(y, loc, scale)
+    scale = nan_unless_positive(scale)
     distance = ops.abs(y - loc)
     far = distance >= _FAR * scale
     z = divide(ops.where(far, ops.zeros_like(distance), distance), scale)

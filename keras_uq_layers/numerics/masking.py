@@ -106,18 +106,17 @@ def position_weights(sample_weight, shape, dtype="float32"):
 
 def _fit(tensor, shape, name, given=None):
     given = tuple(tensor.shape) if given is None else given
+    own = len(tensor.shape)
     while len(tensor.shape) < len(shape):
         tensor = ops.expand_dims(tensor, -1)
-    fits = len(tensor.shape) == len(shape) and all(
-        a is None
-        or b is None
-        or a == b
-        or (a == 1 and i == len(shape) - 1)
-        or (a == 1 and i >= len(given))
-        for i, (a, b) in enumerate(zip(tensor.shape, shape, strict=True))
-    )
-    if not fits:
+    if len(tensor.shape) != len(shape):
         raise _misfit(name, given, shape)
+    for axis, (size, wanted) in enumerate(zip(tensor.shape, shape, strict=True)):
+        added = axis >= own
+        last = axis == len(shape) - 1 and axis > 0
+        known = size is not None and wanted is not None
+        if known and size != wanted and not (size == 1 and (added or last)):
+            raise _misfit(name, given, shape)
     return tensor
 
 

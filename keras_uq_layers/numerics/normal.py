@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_uq_layers.numerics.division import divide
 from keras_uq_layers.numerics.division import half_difference
+from keras_uq_layers.numerics.division import nan_unless_positive
 from keras_uq_layers.numerics.dtypes import widen
 from keras_uq_layers.numerics.special import ndtri
 
@@ -60,6 +61,7 @@ def normal_cdf(y, loc, scale):
     0.975
     """
     y, loc, scale = widen(y, loc, scale)
+    scale = nan_unless_positive(scale)
     half, half_scale = half_difference(y, loc, scale)
     far = ops.abs(half) >= _FAR * half_scale
     z = divide(ops.where(far, ops.zeros_like(half), half), half_scale)
@@ -88,6 +90,7 @@ def normal_quantile(p, loc, scale):
     3.0
     """
     p, loc, scale = widen(p, loc, scale)
+    scale = nan_unless_positive(scale)
     return loc + scale * ndtri(p)
 
 
@@ -119,6 +122,7 @@ def normal_crps(y, loc, scale):
         and Estimation", JASA 102(477), doi:10.1198/016214506000001437.
     """
     y, loc, scale = widen(y, loc, scale)
+    scale = nan_unless_positive(scale)
     difference = y - loc
     far = ops.abs(difference) >= _FAR * scale
     near = ops.where(far, ops.zeros_like(difference), difference)

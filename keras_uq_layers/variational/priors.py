@@ -91,7 +91,7 @@ class NormalPrior(Prior):
         return self.initial_scale
 
     def cross_entropy(self, loc, scale, draw):
-        prior_scale = ops.cast(self.scale(), loc.dtype)
+        prior_scale = ops.convert_to_tensor(self.scale(), loc.dtype)
         squares = ops.sum(ops.square(loc)) + ops.sum(ops.square(scale))
         size = math.prod(loc.shape)
         log_normalizer = ops.log(prior_scale) + 0.5 * math.log(2.0 * math.pi)
