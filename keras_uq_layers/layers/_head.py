@@ -37,7 +37,7 @@ class Head(keras.layers.Layer):
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
         self.supports_masking = True
-        self._pending_target = None
+        self._target = (np.zeros(self.units), np.ones(self.units))
 
     @property
     def _output_dtype(self):
@@ -55,17 +55,18 @@ class Head(keras.layers.Layer):
             name="dense",
         )
         self.dense.build(input_shape)
-        self.target_loc = self._add_target_weight("target_loc", "zeros")
-        self.target_scale = self._add_target_weight("target_scale", "ones")
-        if self._pending_target is not None:
-            self._assign_target(*self._pending_target)
+        loc, scale = self._target
+        self.target_loc = self._add_target_weight("target_loc", loc)
+        self.target_scale = self._add_target_weight("target_scale", scale)
 
-    def _add_target_weight(self, name, initializer):
+    def _add_target_weight(self, name, value):
+        # An initial value and no `assign`: Keras may build a layer in a scope
+        # that forgets assignments.
         return self.add_weight(
             name=name,
             shape=(self.units,),
             dtype=self._output_dtype,
-            initializer=initializer,
+            initializer=lambda _, dtype: ops.convert_to_tensor(value, dtype),
             trainable=False,
         )
 
@@ -108,10 +109,10 @@ class Head(keras.layers.Layer):
         deviation = np.sqrt(squares / count)
         # A constant target has no scale of its own.
         deviation = np.where(deviation > 0, deviation, 1.0)
+        self._target = (mean, deviation)
         if self.built:
-            self._assign_target(mean, deviation)
-        else:
-            self._pending_target = (mean, deviation)
+            self.target_loc.assign(mean)
+            self.target_scale.assign(deviation)
 
     def _target_rows(self, batch):
         array = np.asarray(ops.convert_to_numpy(batch), dtype="float64")
@@ -132,10 +133,6 @@ class Head(keras.layers.Layer):
                 f"(shape {array.shape})"
             )
         return array.reshape(-1, self.units)
-
-    def _assign_target(self, loc, scale):
-        self.target_loc.assign(loc)
-        self.target_scale.assign(scale)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self._params_size())
