@@ -32,6 +32,10 @@ class NormalLikelihood(keras.layers.Layer):
     far from `loc` would never pull it. Train on `log_prob`, whose gradient
     grows with the distance, while that of `prob` underflows to 0.
 
+    A scale far too small has gradients of the order of `z^2 / scale`, and
+    Adam remembers them for thousands of steps: start wide, or clip them with
+    `keras.optimizers.Adam(clipnorm=1.0)`.
+
     Args:
         output: `"log_prob"` or `"prob"`.
         per_feature: One loc and scale for each entry of the last axis,

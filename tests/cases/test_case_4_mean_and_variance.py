@@ -1,0 +1,81 @@
+"""Mean and variance of a regression: what failed, and what works."""
+
+import keras
+import numpy as np
+import pytest
+from backend import to_numpy
+from keras import ops
+
+import keras_uq_layers as uq
+
+NOISE = 0.2
+
+
+def curve(x):
+    return np.sin(x / 15 - 4) + 2 + np.sin(x / 10 - 5)
+
+
+def data(seed, n=20_000):
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(50, 150, (n, 1))
+    return x.astype("float32"), (curve(x) + rng.normal(0, NOISE, (n, 1))).astype("float32")
+
+
+def fit(loss, seed, head):
+    keras.utils.set_random_seed(seed)
+    x, y = data(seed)
+    standardise = keras.layers.Normalization()
+    standardise.adapt(x)
+    model = keras.Sequential(
+        [
+            standardise,
+            keras.layers.Dense(32, "tanh"),
+            keras.layers.Dense(64, "tanh"),
+            keras.layers.Dense(128, "tanh"),
+            head,
+        ]
+    )
+    model.compile(keras.optimizers.Adam(1e-3), loss, steps_per_execution=50)
+    history = model.fit(x, y, batch_size=100, epochs=50, verbose=0)
+    grid = np.linspace(50, 150, 1000, dtype="float32")[:, None]
+    return model.predict(grid, verbose=0), curve(grid), history.history["loss"], y
+
+
+class AbsoluteResidual(keras.losses.Loss):
+    """The question's loss: `sqrt((y - mean)^2)` where the square belongs."""
+
+    def call(self, y_true, y_pred):
+        mean, log_variance = ops.split(y_pred, 2, axis=-1)
+        residual = ops.sqrt(ops.square(y_true - mean))
+        return ops.mean(0.5 * ops.exp(-log_variance) * residual + 0.5 * log_variance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_the_variance_is_that_of_the_noise(beta):
+    loss = uq.losses.NegativeLogLikelihood(beta=beta)
+    params, truth, losses, y = fit(loss, 0, uq.DistributionHead(1))
+    loc, scale = np.split(params, 2, axis=-1)
+    assert abs((scale**2).mean() / NOISE**2 - 1) < 0.15
+    assert np.sqrt(((loc - truth) ** 2).mean()) < 0.06
+    if beta == 0:
+        # Negative, as it must be for a scale of 0.2, and below the reference.
+        assert losses[-1] < 0 < uq.losses.constant_normal_nll(y)
+        entropy = np.log(NOISE) + 0.5 * np.log(2 * np.pi * np.e)
+        assert abs(losses[-1] - entropy) < 0.05
+
+
+@pytest.mark.slow
+def test_the_original_fits_the_mean_absolute_error():
+    params, _, _, _ = fit(AbsoluteResidual(), 0, keras.layers.Dense(2))
+    variance = np.exp(params[:, 1])
+    mean_absolute_error = NOISE * np.sqrt(2 / np.pi)
+    assert abs(variance.mean() / mean_absolute_error - 1) < 0.1
+    assert variance.mean() > 3 * NOISE**2
+
+
+def test_a_density_may_exceed_one():
+    loss = uq.losses.NegativeLogLikelihood()
+    value = float(to_numpy(loss(np.zeros((1, 1)), np.array([[0.0, 0.01]]))))
+    assert value < 0
+    assert "A negative loss is right" in uq.losses.NegativeLogLikelihood.__doc__
