@@ -29,7 +29,7 @@ def parse(arguments=None):
         help="folder for quickstart.keras and quickstart.png (default: here)",
     )
     parser.add_argument(
-        "--epochs", type=_positive, default=60, help="epochs per fit (default: 60)"
+        "--epochs", type=_positive, default=30, help="epochs per fit (default: 30)"
     )
     parser.add_argument(
         "--splits",
@@ -70,33 +70,29 @@ def load_data():
     return data.data.astype("float32"), data.target.astype("float32")[:, None]
 
 
-def build(head, x, y):
-    """A small network; the head works in standardised units of y."""
-    import keras
-
-    standardise = keras.layers.Normalization()
-    standardise.adapt(x)
-    head.adapt(y)
-    return keras.Sequential(
-        [
-            standardise,
-            keras.layers.Dense(16, "tanh", kernel_regularizer=keras.regularizers.L2(1e-2)),
-            head,
-        ]
-    )
-
-
-def fit(head, x, y, epochs, verbose):
+def fit(head_class, x, y, epochs, verbose, **options):
+    """A small network, regularised for 350 rows; the head adapts to y."""
     import keras
 
     import keras_uq_layers as uq
 
-    model = build(head, x, y)
+    standardise = keras.layers.Normalization()
+    standardise.adapt(x)
+    decay = keras.regularizers.L2(3e-2)
+    head = head_class(1, kernel_regularizer=decay, **options)
+    head.adapt(y)
+    model = keras.Sequential(
+        [
+            standardise,
+            keras.layers.Dense(32, "relu", kernel_regularizer=decay),
+            keras.layers.Dropout(0.3),
+            head,
+        ]
+    )
     steps = -(-len(x) // 32)
+    schedule = keras.optimizers.schedules.CosineDecay(5e-3, epochs * steps)
     model.compile(
-        keras.optimizers.Adam(
-            keras.optimizers.schedules.CosineDecay(1e-2, epochs * steps)
-        ),
+        keras.optimizers.Adam(schedule),
         loss=uq.losses.NegativeLogLikelihood(),
         metrics=[uq.metrics.NegativeLogLikelihood(), uq.metrics.RootMeanSquaredError()],
     )
@@ -132,18 +128,22 @@ def compare(x, y, epochs, splits, seed):
         order = np.random.default_rng(seed + split).permutation(len(x))
         train, test = np.split(order, [round(0.8 * len(x))])
         heads = {
-            "ConstantVarianceHead": uq.ConstantVarianceHead(1, trainable_scale=True),
-            "DistributionHead": uq.DistributionHead(1),
+            "ConstantVarianceHead": (
+                uq.ConstantVarianceHead,
+                {"trainable_scale": True},
+            ),
+            "DistributionHead": (uq.DistributionHead, {}),
         }
         constant = np.array([[y[train].mean(), y[train].std()]])
         table["constant normal"].append(
             scores(np.repeat(constant, len(test), axis=0), y[test])
         )
-        for name, head in heads.items():
+        for name, (head_class, options) in heads.items():
             keras.utils.set_random_seed(seed + split)
             first = split == 0 and name == "DistributionHead"
             print(f"Split {split + 1} of {splits}: fitting the {name}", flush=True)
-            model = fit(head, x[train], y[train], epochs, verbose=1 if first else 0)
+            verbose = 1 if first else 0
+            model = fit(head_class, x[train], y[train], epochs, verbose, **options)
             table[name].append(scores(model.predict(x[test], verbose=0), y[test]))
     return table, model, test
 
@@ -159,7 +159,8 @@ def show(table):
         rows = np.array(rows)
         error = rows.std(axis=0, ddof=1 if len(rows) > 1 else 0) / np.sqrt(len(rows))
         cells = (
-            f"{mean:.3f} ± {e:.3f}" for mean, e in zip(rows.mean(axis=0), error, strict=True)
+            f"{mean:.3f} ± {e:.3f}"
+            for mean, e in zip(rows.mean(axis=0), error, strict=True)
         )
         print(f"{name:22}" + "".join(f"{cell:>26}" for cell in cells))
     print()

@@ -6,6 +6,8 @@ from keras import ops
 from keras_uq_layers import arguments
 from keras_uq_layers.registration import register
 
+__all__ = ["MinValue"]
+
 
 @register("constraints.MinValue")
 class MinValue(keras.constraints.Constraint):

@@ -13,6 +13,8 @@ from keras_uq_layers.numerics import where_valid
 from keras_uq_layers.numerics.masking import keras_mask
 from keras_uq_layers.registration import register
 
+__all__ = ["NegativeLogLikelihood", "constant_normal_nll"]
+
 
 class _MeanOfValues(keras.losses.Loss):
     """Keras's own reduction, for values that are there already."""

@@ -11,6 +11,8 @@ from keras_uq_layers.numerics import where_valid
 from keras_uq_layers.numerics.masking import keras_mask
 from keras_uq_layers.registration import register
 
+__all__ = ["NegativeLogLikelihood", "MeanAbsoluteError", "RootMeanSquaredError"]
+
 
 class FamilyMetric(keras.metrics.Metric):
     """Abstract: the weighted mean of one value per batch position.

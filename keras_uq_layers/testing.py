@@ -13,11 +13,21 @@ import keras
 import numpy as np
 from keras import ops
 
+__all__ = ["check_layer", "generic_input"]
+
 _RNG_SEED = 20240229
 
 
 def generic_input(shape, seed=_RNG_SEED):
-    """Inputs without structure: normal numbers, never zeros."""
+    """Inputs without structure: normal numbers, never zeros.
+
+    Args:
+        shape: Shape of the array.
+        seed: Integer seed.
+
+    Returns:
+        A float32 array.
+    """
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 

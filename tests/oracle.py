@@ -1,8 +1,8 @@
 """Comparison with an exact value, in units of the dtype's rounding error."""
 
 import keras
-import mpmath
 import ml_dtypes
+import mpmath
 import numpy as np
 from backend import value_and_gradients
 

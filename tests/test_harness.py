@@ -44,7 +44,8 @@ def test_all_layers_load_in_a_fresh_process(tmp_path):
     script = (
         "import sys, keras, numpy as np, keras_uq_layers\n"
         "for i in range(int(sys.argv[2])):\n"
-        "    model = keras.saving.load_model(f'{sys.argv[1]}/{i}.keras', safe_mode=True)\n"
+        "    path = f'{sys.argv[1]}/{i}.keras'\n"
+        "    model = keras.saving.load_model(path, safe_mode=True)\n"
         "    data = np.load(f'{sys.argv[1]}/{i}.npz')\n"
         "    y = keras.ops.convert_to_numpy(model(data['x']))\n"
         "    np.testing.assert_allclose(y, data['y'], rtol=1e-5, atol=1e-6)\n"

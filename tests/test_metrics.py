@@ -37,7 +37,9 @@ def test_against_the_definitions():
 
 
 @each_metric
-@given(sizes=st.lists(st.integers(0, 5), min_size=1, max_size=4), weighted=st.booleans())
+@given(
+    sizes=st.lists(st.integers(0, 5), min_size=1, max_size=4), weighted=st.booleans()
+)
 def test_on_batches_it_equals_the_whole(metric, sizes, weighted):
     y, params, _, _ = data((sum(sizes),), units=2)
     weights = np.random.default_rng(0).uniform(size=sum(sizes)) if weighted else None
@@ -46,7 +48,9 @@ def test_on_batches_it_equals_the_whole(metric, sizes, weighted):
     start = 0
     for size in sizes:
         part = slice(start, start + size)
-        m.update_state(y[part], params[part], None if weights is None else weights[part])
+        m.update_state(
+            y[part], params[part], None if weights is None else weights[part]
+        )
         start += size
     np.testing.assert_allclose(float(to_numpy(m.result())), expected, rtol=1e-5)
 

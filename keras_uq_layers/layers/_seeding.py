@@ -21,10 +21,11 @@ def load_seed_states(generators, store):
 
     A file without the states is fine: the generators stay where they are.
     """
+    stored = list(store.keys())  # an HDF5 entry is no dict
     for i, generator in enumerate(generators):
         key = f"{_PREFIX}_{i}"
-        if key in store.keys():
+        if key in stored:
             # The dtype of the state differs between backends.
             state = np.asarray(store[key]).astype(generator.state.dtype)
             generator.state.assign(state)
-    return {k: store[k] for k in store.keys() if not k.startswith(_PREFIX)}
+    return {k: store[k] for k in stored if not k.startswith(_PREFIX)}

@@ -15,9 +15,10 @@ class BumpLayer(keras.layers.Layer):
     """A bump of trainable half-width `sigma`, applied element by element.
 
     ```
-    "smooth":     f(x) = exp(-sigma^2 / (sigma^2 - x^2))  where |x| < sigma
-    "threshold":  f(x) = exp(-sigma / (sigma - x^2))      where |x| < min(sigma, sqrt(sigma))
-                  and 0 elsewhere
+    "smooth":     f(x) = exp(-sigma^2 / (sigma^2 - x^2))
+                         where |x| < sigma, else 0
+    "threshold":  f(x) = exp(-sigma / (sigma - x^2))
+                         where |x| < min(sigma, sqrt(sigma)), else 0
     ```
 
     Both have height `exp(-1)` at 0 and are equal at `sigma = 1`. The smooth

@@ -94,8 +94,6 @@ def _bump(x, half_width, edge):
     # The value is (1 - u)(1 + u), exact near the edge; the gradient is that of
     # 1 - u^2, exact near 0, where the product rule would cancel.
     square = u * u
-    t = ops.stop_gradient((1.0 - u) * (1.0 + u)) + (
-        ops.stop_gradient(square) - square
-    )
+    t = ops.stop_gradient((1.0 - u) * (1.0 + u)) + (ops.stop_gradient(square) - square)
     value = ops.exp(-1.0 / t)
     return ops.where(outside, ops.zeros_like(value), value)

@@ -14,7 +14,9 @@ class NaiveWhere(keras.layers.Layer):
     """The question's formula: `where` around it, but not inside it."""
 
     def build(self, input_shape):
-        self.sigma = self.add_weight(shape=(), initializer=keras.initializers.Constant(0.1))
+        self.sigma = self.add_weight(
+            shape=(), initializer=keras.initializers.Constant(0.1)
+        )
 
     def call(self, x):
         value = ops.exp(-self.sigma / (self.sigma - ops.square(x)))
@@ -27,7 +29,9 @@ class NaiveWhere(keras.layers.Layer):
 def fit(layer, profile, sigma, half_width, epochs):
     x = np.random.default_rng(0).uniform(-half_width, half_width, (100_000, 1))
     x = x.astype("float32")
-    bump = {"smooth": uq.numerics.bump, "threshold": uq.numerics.bump_threshold}[profile]
+    bump = {"smooth": uq.numerics.bump, "threshold": uq.numerics.bump_threshold}[
+        profile
+    ]
     model = keras.Sequential([layer])
     model.compile(keras.optimizers.Adam(1e-2), "mse")
     y = to_numpy(bump(x, sigma))
@@ -64,7 +68,9 @@ def test_the_smooth_profile_finds_the_width(sigma, half_width, epochs):
     ("sigma", "epochs", "published"),
     [(0.1, 3, 0.0895), (0.5, 3, 0.5), (1.0, 5, 1.0), (2.0, 10, 2.0), (5.0, 10, 4.715)],
 )
-def test_the_threshold_profile_is_as_good_as_the_published_one(sigma, epochs, published):
+def test_the_threshold_profile_is_as_good_as_the_published_one(
+    sigma, epochs, published
+):
     learned = fit(narrow("threshold"), "threshold", sigma, 1, epochs)
     assert abs(learned - sigma) <= abs(published - sigma) + 1e-4 * sigma
 

@@ -88,11 +88,17 @@ class Indexed(keras.layers.Layer):
 def test_the_original_has_no_gradient_for_any_variable():
     import tensorflow as tf
 
-    layer, x = Indexed(), np.random.default_rng(0).normal(size=(4, 100)).astype("float32")
+    layer, x = (
+        Indexed(),
+        np.random.default_rng(0).normal(size=(4, 100)).astype("float32"),
+    )
     layer.build(x.shape)
     with tf.GradientTape() as tape:
         loss = -tf.reduce_mean(layer(x))
-    assert tape.gradient(loss, [v.value for v in layer.trainable_variables]) == [None, None]
+    assert tape.gradient(loss, [v.value for v in layer.trainable_variables]) == [
+        None,
+        None,
+    ]
 
 
 def test_a_clipped_density_does_not_pull_the_mean():

@@ -34,9 +34,7 @@ def test_a_linear_autoencoder_reaches_the_exact_likelihood(seed):
     x = principal_axes(2000, 6, 2, seed)
     exact, noise = exact_log_likelihood(x, 2)
     decoder = uq.ConstantVarianceHead(6, trainable_scale=True)
-    model = keras.Sequential(
-        [uq.DistributionHead(2), uq.NormalSampling(), decoder]
-    )
+    model = keras.Sequential([uq.DistributionHead(2), uq.NormalSampling(), decoder])
     epochs = 300
     schedule = keras.optimizers.schedules.CosineDecay(3e-2, epochs * 20)
     model.compile(
@@ -46,7 +44,9 @@ def test_a_linear_autoencoder_reaches_the_exact_likelihood(seed):
     )
     model.fit(x, x, batch_size=100, epochs=epochs, verbose=0)
     # The loss is the negative ELBO; several passes average its own noise.
-    elbo = -np.mean([model.evaluate(x, x, batch_size=2000, verbose=0) for _ in range(20)])
+    elbo = -np.mean(
+        [model.evaluate(x, x, batch_size=2000, verbose=0) for _ in range(20)]
+    )
     assert abs(elbo / exact - 1) < 0.01
     assert elbo < exact + 0.01 * abs(exact)
     scale = to_numpy(decoder(np.zeros((1, 2), "float32")))[0, -1]
@@ -56,9 +56,9 @@ def test_a_linear_autoencoder_reaches_the_exact_likelihood(seed):
 def features_of_the_question(n, seed):
     rng = np.random.default_rng(seed)
     code = rng.normal(size=(n, 5))
-    return (np.tanh(code @ rng.normal(size=(5, 224))) + 0.1 * rng.normal(size=(n, 224))).astype(
-        "float32"
-    )
+    return (
+        np.tanh(code @ rng.normal(size=(5, 224))) + 0.1 * rng.normal(size=(n, 224))
+    ).astype("float32")
 
 
 def layers_of_the_question(sizes):

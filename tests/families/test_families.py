@@ -173,7 +173,8 @@ class TestLayout:
     @pytest.mark.parametrize("size", [None, 0, 1, 3, 5])
     def test_a_last_axis_that_does_not_divide(self, size):
         with pytest.raises(
-            ValueError, match=rf"2 blocks \(loc, scale\).* Received: a last axis of size {size}"
+            ValueError,
+            match=rf"2 blocks \(loc, scale\).* Received: a last axis of size {size}",
         ):
             families.Normal().units(size)
 
@@ -219,7 +220,9 @@ class TestLookUp:
 
     @pytest.mark.parametrize("identifier", ["gauss", None, 3, ["normal"]])
     def test_an_unknown_family_lists_those_there_are(self, identifier):
-        with pytest.raises(ValueError, match="'laplace'.*'normal'.* Received: family="):
+        with pytest.raises(
+            ValueError, match=r"'laplace'.*'normal'.* Received: family="
+        ):
             families.get(identifier)
 
     def test_equality_and_hash(self):

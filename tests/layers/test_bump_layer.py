@@ -75,7 +75,9 @@ def test_per_feature_and_integers():
     x = np.array([[0, 1, 2]])
     layer.build(x.shape)
     layer.sigma.assign([1.0, 2.0, 4.0])
-    expected = uq.numerics.bump(x.astype("float32"), np.array([1.0, 2.0, 4.0], "float32"))
+    expected = uq.numerics.bump(
+        x.astype("float32"), np.array([1.0, 2.0, 4.0], "float32")
+    )
     np.testing.assert_array_equal(to_numpy(layer(x)), to_numpy(expected))
 
 
@@ -87,7 +89,9 @@ def test_a_mask_passes_through():
 
 def test_the_constraint_is_kept_in_the_config():
     layer = uq.BumpLayer(sigma_constraint=uq.constraints.MinValue(0.5))
-    assert uq.BumpLayer.from_config(layer.get_config()).sigma_constraint.min_value == 0.5
+    assert (
+        uq.BumpLayer.from_config(layer.get_config()).sigma_constraint.min_value == 0.5
+    )
     free = uq.BumpLayer(sigma_constraint=None)
     assert uq.BumpLayer.from_config(free.get_config()).sigma_constraint is None
 
@@ -95,7 +99,10 @@ def test_the_constraint_is_kept_in_the_config():
 @pytest.mark.parametrize(
     ("kwargs", "text"),
     [
-        ({"profile": "round"}, "`profile` must be one of 'smooth', 'threshold'. Received"),
+        (
+            {"profile": "round"},
+            "`profile` must be one of 'smooth', 'threshold'. Received",
+        ),
         ({"min_sigma": 0.0}, "`min_sigma` must be a positive finite number. Received"),
         ({"min_sigma": float("nan")}, "`min_sigma` must be a positive finite number"),
         ({"per_feature": 1}, "`per_feature` must be True or False. Received"),
@@ -107,7 +114,9 @@ def test_bad_arguments(kwargs, text):
 
 
 def test_an_unknown_last_axis():
-    with pytest.raises(ValueError, match="the last axis of the input must have a known"):
+    with pytest.raises(
+        ValueError, match="the last axis of the input must have a known"
+    ):
         uq.BumpLayer(per_feature=True).build((None, None))
 
 

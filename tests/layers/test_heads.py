@@ -48,7 +48,9 @@ def test_the_scale_stays_above_the_floor_and_finite(value):
 def test_the_product_runs_in_float32(head, policy):
     """A float16 product of these overflows before any cast of its result."""
     layer = head(1, kernel_initializer="ones", dtype=policy)
-    loc, _ = split(layer(keras.ops.cast(np.full((1, 8), 60000.0), policy.split("_")[-1])))
+    loc, _ = split(
+        layer(keras.ops.cast(np.full((1, 8), 60000.0), policy.split("_")[-1]))
+    )
     np.testing.assert_allclose(loc, 8 * 60000.0, rtol=1e-2)
 
 
@@ -97,7 +99,9 @@ class TestAdapt:
             layer.build((None, 3))
         late.adapt(y)
         np.testing.assert_allclose(to_numpy(early.target_loc), y.mean(0), rtol=1e-6)
-        for a, b in zip(early.non_trainable_weights, late.non_trainable_weights, strict=True):
+        for a, b in zip(
+            early.non_trainable_weights, late.non_trainable_weights, strict=True
+        ):
             np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
 
     @each_head
@@ -173,7 +177,9 @@ class TestAdapt:
             head = uq.DistributionHead(1)
             head.adapt(factor * y)
             model = keras.Sequential([head])
-            model.compile(keras.optimizers.Adam(1e-2), uq.losses.NegativeLogLikelihood())
+            model.compile(
+                keras.optimizers.Adam(1e-2), uq.losses.NegativeLogLikelihood()
+            )
             history = model.fit(x, factor * y, epochs=5, shuffle=False, verbose=0)
             losses.append(history.history["loss"][-1] - np.log(factor))
         np.testing.assert_allclose(losses[0], losses[1], atol=1e-3)
@@ -220,7 +226,7 @@ class TestConstantVariance:
         (
             uq.DistributionHead,
             {"units": 1, "scale_floor": -1.0},
-            "`scale_floor` must be a positive finite number. Received: scale_floor=-1.0",
+            "`scale_floor` must be a positive finite number. Received: scale_floor=-1",
         ),
         (
             uq.DistributionHead,

@@ -4,7 +4,6 @@ import pytest
 import scipy.stats
 from backend import to_numpy
 from hypothesis import given
-from hypothesis import strategies as st
 from strategies import positives
 from strategies import reals
 
@@ -101,5 +100,7 @@ def test_bad_arguments(kwargs, text):
 def test_bad_shapes():
     with pytest.raises(ValueError, match=r"needs an input of shape \(batch, ..., D\)"):
         uq.NormalLikelihood()(np.ones(3))
-    with pytest.raises(ValueError, match="the last axis of the input must have a known"):
+    with pytest.raises(
+        ValueError, match="the last axis of the input must have a known"
+    ):
         uq.NormalLikelihood(per_feature=True).build((None, None))

@@ -15,7 +15,9 @@ from keras_uq_layers import numerics
 )
 def test_masked_mean(batch, steps, data):
     mask = np.array(
-        data.draw(st.lists(st.booleans(), min_size=batch * steps, max_size=batch * steps)),
+        data.draw(
+            st.lists(st.booleans(), min_size=batch * steps, max_size=batch * steps)
+        ),
         dtype=bool,
     ).reshape(batch, steps)
     values = np.random.default_rng(0).normal(size=(batch, steps))
@@ -79,5 +81,7 @@ def test_weights_that_do_not_fit(given_shape, shape):
 
 
 def test_a_mask_that_does_not_fit():
-    with pytest.raises(ValueError, match=r"`mask` must .* Received: mask of shape \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"`mask` must .* Received: mask of shape \(3,\)"
+    ):
         numerics.position_mask(np.ones(3), (4, 7))

@@ -39,9 +39,9 @@ def standard(y, loc, scale):
     return (y - loc) / scale
 
 
-def flush(scale, dtype_tiny=mp.mpf(2) ** -125):
+def flush(scale):
     """How much z moves where a difference is flushed to zero, over eps."""
-    return dtype_tiny / scale / mp.mpf(2) ** -52
+    return mp.mpf(2) ** (52 - 125) / scale
 
 
 def log_prob_exact(y, loc, scale):
@@ -51,7 +51,12 @@ def log_prob_exact(y, loc, scale):
     slope, square = z / scale, (z**2 - 1) / scale
     per_loc = 8 * abs(slope) + flush(scale) / scale
     per_scale = 16 * (z**2 + 1) / scale + flush(scale) * abs(z) / scale
-    return [(value, condition), (-slope, per_loc), (slope, per_loc), (square, per_scale, z**2)]
+    return [
+        (value, condition),
+        (-slope, per_loc),
+        (slope, per_loc),
+        (square, per_scale, z**2),
+    ]
 
 
 @given(st.one_of(points(), points(spread=10.0)))
@@ -135,7 +140,9 @@ def quantile_exact(p, loc, scale):
 @given(
     dtypes(("float32", "float64")),
     st.lists(
-        st.tuples(probabilities(), reals("float32", -10, 10), positives("float32", -10, 10)),
+        st.tuples(
+            probabilities(), reals("float32", -10, 10), positives("float32", -10, 10)
+        ),
         min_size=1,
         max_size=4,
     ),
@@ -147,7 +154,9 @@ def test_quantile(dtype, rows):
 
 
 def test_quantile_at_and_beyond_the_ends():
-    value = to_numpy(numerics.normal_quantile(np.array([0.0, 1.0, -0.1, 1.1]), 0.0, 1.0))
+    value = to_numpy(
+        numerics.normal_quantile(np.array([0.0, 1.0, -0.1, 1.1]), 0.0, 1.0)
+    )
     assert value[0] == -np.inf
     assert value[1] == np.inf
     assert np.isnan(value[2:]).all()

@@ -25,9 +25,7 @@ def test_softplus_with_its_tail(values):
     check_function(numerics.positive, softplus_exact, [(v,) for v in values], "float32")
 
 
-@given(
-    value=positives("float64", -8, 8), floor=st.sampled_from([0.0, 1e-6, 1e-3, 1.0])
-)
+@given(value=positives("float64", -8, 8), floor=st.sampled_from([0.0, 1e-6, 1e-3, 1.0]))
 def test_the_inverse(value, floor):
     raw = numerics.positive_inverse(np.float64(floor + value), floor)
     back = to_numpy(numerics.positive(raw, floor))
@@ -47,9 +45,9 @@ def test_the_gradient_is_alive_at_the_floor(raw, floor):
 def test_ndtri(p):
     got = float(to_numpy(numerics.ndtri(np.float64(p))))
     exact = mp.sqrt(2) * mp.erfinv(2 * mp.mpf(p) - 1)
-    assert abs(got - exact) <= 1e-13 * (1 + abs(exact)) + 1e-15 / float(mp.npdf(exact)) * (
-        p > 0.5
-    )
+    assert abs(got - exact) <= 1e-13 * (1 + abs(exact)) + 1e-15 / float(
+        mp.npdf(exact)
+    ) * (p > 0.5)
 
 
 @given(

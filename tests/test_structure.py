@@ -1,0 +1,161 @@
+"""The rooms stay rooms: who imports whom, read from the syntax tree."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import keras_uq_layers
+
+ROOT = Path(keras_uq_layers.__file__).parent
+PACKAGE = "keras_uq_layers"
+
+# What each room may import from this package. Any may use the wording of the
+# argument errors and the registration of classes.
+EVERYWHERE = {"arguments", "registration", "_version"}
+ALLOWED = {
+    "numerics": set(),
+    "families": {"numerics"},
+    "variational": {"numerics"},
+    "constraints": set(),
+    "layers": {"numerics", "families", "variational", "constraints"},
+    "losses": {"families", "numerics"},
+    "metrics": {"families", "numerics"},
+    "tfp": {"families"},
+    "testing": set(),
+    "arguments": set(),
+    "registration": set(),
+    "_version": set(),
+}
+# Third parties that a room may import besides keras and numpy.
+THIRD_PARTIES = {
+    "tfp": {"tensorflow", "tensorflow_probability"},
+    "numerics": {"ml_dtypes", "tensorflow", "jax", "torch"},
+    "__main__": {"sklearn", "matplotlib"},
+}
+
+
+def rooms():
+    for path in sorted(ROOT.rglob("*.py")):
+        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        yield room, path
+
+
+def imported(path):
+    """Dotted names of all modules imported in a file, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == PACKAGE:
+                yield from (f"{PACKAGE}.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def violations(room, names):
+    for name in names:
+        top, *rest = name.split(".")
+        if top == PACKAGE:
+            target = rest[0] if rest else PACKAGE
+            if target != room and target not in ALLOWED[room] | EVERYWHERE:
+                yield name
+        elif top not in sys.stdlib_module_names | {"keras", "numpy"} | (
+            THIRD_PARTIES.get(room, set())
+        ):
+            yield name
+
+
+def test_every_room_is_in_the_table():
+    assert {room for room, _ in rooms()} - {"__init__", "__main__"} == set(ALLOWED)
+
+
+@pytest.mark.parametrize(
+    ("room", "path"),
+    [
+        pytest.param(r, p, id=str(p.relative_to(ROOT)))
+        for r, p in rooms()
+        if r in ALLOWED
+    ],
+)
+def test_a_room_imports_only_what_it_may(room, path):
+    assert not list(violations(room, imported(path)))
+
+
+def test_the_check_can_fail():
+    assert list(violations("numerics", ["keras_uq_layers.layers.bump_layer"]))
+    assert list(violations("layers", ["keras_uq_layers.losses"]))
+    assert list(violations("layers", ["tensorflow_probability"]))
+    assert not list(violations("layers", ["keras_uq_layers.numerics", "keras", "math"]))
+
+
+def test_only_one_file_looks_at_the_backend():
+    users = {
+        str(path.relative_to(ROOT))
+        for _, path in rooms()
+        if "keras.backend.backend()" in path.read_text()
+    }
+    assert users == {"numerics/special.py", "numerics/division.py", "testing.py"}
+
+
+@pytest.mark.parametrize(
+    ("room", "path"),
+    [
+        pytest.param(r, p, id=p.stem)
+        for r, p in rooms()
+        if r == "layers" and not p.stem.startswith("_")
+    ],
+)
+def test_one_public_class_a_file(room, path):
+    classes = [
+        node.name
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert len(classes) == 1
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def fresh_process(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+    )
+
+
+def added_modules(code):
+    """Top-level modules that the code imports and `import keras` does not."""
+    report = "print(' '.join({m.split('.')[0] for m in sys.modules}))"
+    names = []
+    for lines in ("import keras", code):
+        done = fresh_process(f"import sys; {lines}; {report}")
+        assert done.returncode == 0, done.stderr
+        names.append(set(done.stdout.split()))
+    return names[1] - names[0]
+
+
+def test_the_import_adds_nothing_to_that_of_keras():
+    assert added_modules("import keras_uq_layers") == {"keras_uq_layers"}
+
+
+def test_the_check_of_the_import_can_fail():
+    code = "import keras_uq_layers as uq; uq.to_tfp([[0.0, 1.0]])"
+    assert "tensorflow_probability" in added_modules(code)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_no_tensorflow_on_another_backend(backend):
+    pytest.importorskip(backend, reason=f"{backend} is not installed")
+    code = "import sys, keras_uq_layers; print('tensorflow' in sys.modules)"
+    before = fresh_process(
+        "import sys, keras; print('tensorflow' in sys.modules)", KERAS_BACKEND=backend
+    )
+    done = fresh_process(code, KERAS_BACKEND=backend)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == before.stdout
