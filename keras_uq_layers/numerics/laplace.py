@@ -36,7 +36,9 @@ def laplace_log_prob(y, loc, scale):
     """
     y, loc, scale = widen(y, loc, scale)
     z = divide(*half_difference(y, loc, scale))
-    return -ops.abs(z) - ops.log(scale) - math.log(2.0)
+    # Not `abs(z)`: its gradient at 0 is 0 on some backends, 1 on others.
+    distance = z * ops.stop_gradient(ops.sign(z))
+    return -distance - ops.log(scale) - math.log(2.0)
 
 
 def laplace_cdf(y, loc, scale):
