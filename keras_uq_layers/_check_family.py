@@ -9,7 +9,7 @@ from keras import ops
 from keras_uq_layers import families
 
 # Nodes of the trapezoidal rule in the transformed variable.
-_NODES = 4001
+_NODES = 2001
 _LEVELS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 
@@ -50,15 +50,18 @@ def check_family(family, *, rows=5, spread=0.5, draws=4000, seed=0):
     _check_constrain(family, seed)
     params = _typical(family, 1, rows, spread, seed)
     has_density = _exists(family.log_prob, ops.zeros((rows, 1)), params)
-    assert has_density or _exists(family.quantile, 0.5, params), (
+    quantiles = _quantiles(family, params)
+    assert has_density or quantiles is not None, (
         f"{family!r} has neither a `log_prob` nor a `quantile`"
     )
-    _check_quantile(family, params)
+    if quantiles is not None:
+        _check_quantile(family, params, quantiles)
     if has_density:
         _check_safety(family, params)
-        _check_integrals(family, params)
+        if quantiles is not None:
+            _check_integrals(family, params, quantiles)
         _check_unit(family, _typical(family, 2, rows, spread, seed))
-    _check_draws(family, params, draws, seed)
+    _check_draws(family, params, quantiles, draws, seed)
 
 
 def _array(tensor):
@@ -136,21 +139,31 @@ def _check_constrain(family, seed):
         )
 
 
-def _check_quantile(family, params):
-    levels = getattr(family, "levels", _LEVELS)
-    if not _exists(family.quantile, levels[0], params):
-        return
-    values = [_array(family.quantile(level, params)) for level in levels]
-    assert (np.diff(values, axis=0) >= 0).all(), "`quantile` must not decrease"
-    if not _exists(family.cdf, family.quantile(levels[0], params), params):
+def _levels(family):
+    return np.array(getattr(family, "levels", _LEVELS))
+
+
+def _quantiles(family, params):
+    """Quantiles at all levels, `(levels, rows, 1)`, or None."""
+    p = _levels(family).astype(_dtype())[:, None, None]
+    try:
+        return _array(family.quantile(p, params))
+    except NotImplementedError:
+        return None
+
+
+def _check_quantile(family, params, quantiles):
+    assert (np.diff(quantiles, axis=0) >= 0).all(), "`quantile` must not decrease"
+    if not _exists(family.cdf, ops.convert_to_tensor(quantiles[0].astype(_dtype())), params):
         return
     tolerance = 1e-4
-    for level, value in zip(levels, values, strict=True):
+    for level, value in zip(_levels(family), quantiles, strict=True):
         y = ops.convert_to_tensor(value.astype(_dtype()))
         reached = _array(family.cdf(y, params))
         step = 1.0 if family.discrete else 1e-3 * np.maximum(np.abs(value), 1e-3)
-        before = _array(family.cdf(ops.convert_to_tensor(value - step), params))
-        jump = family.discrete or (value <= family.lower) | (value >= family.upper)
+        before = ops.convert_to_tensor((value - step).astype(_dtype()))
+        before = _array(family.cdf(before, params))
+        jump = family.discrete | (value <= family.lower) | (value >= family.upper)
         exact = np.abs(reached - level) < tolerance
         crossed = (reached > level - tolerance) & (before < level + tolerance)
         assert (exact | (jump & crossed)).all(), (
@@ -222,10 +235,10 @@ def _check_safety(family, params):
         )
 
 
-def _grid(family, params):
+def _grid(family, quantiles):
     """Points and weights, `(rows, nodes)`: integrals over the support."""
-    centre = _array(family.quantile(0.5, params))[:, :1]
-    width = _array(family.quantile(0.9, params) - family.quantile(0.1, params))[:, :1]
+    centre = quantiles[len(quantiles) // 2]
+    width = quantiles[-2] - quantiles[1]
     if family.discrete:
         top = np.ceil((centre + 60.0 * (width + 2.0)).max())
         y = np.tile(np.arange(min(top, 20000.0)), (len(centre), 1))
@@ -245,7 +258,7 @@ def _grid(family, params):
         weight = distance * np.cosh(t) * step
         y = family.lower + distance if low else family.upper - distance
         return y, weight
-    t, step = np.linspace(-18.0, 18.0, _NODES, retstep=True)
+    t, step = np.linspace(-15.0, 15.0, _NODES, retstep=True)
     return centre + width * np.sinh(t), width * np.cosh(t) * step
 
 
@@ -257,10 +270,8 @@ def _pairwise(method, y, params):
     return _array(method(flat, repeated)).reshape(rows, nodes)
 
 
-def _check_integrals(family, params):
-    if not _exists(family.quantile, 0.5, params):
-        return
-    y, weight = _grid(family, params)
+def _check_integrals(family, params, quantiles):
+    y, weight = _grid(family, quantiles)
     # In the dtype of the density: a rounded point is another point.
     y = y.astype(_dtype()).astype("float64")
     mass = np.exp(_pairwise(family.log_prob, y, params)) * weight
@@ -274,7 +285,8 @@ def _check_integrals(family, params):
         mass = np.concatenate([mass, point], axis=1)
         weight = np.concatenate([weight, np.zeros_like(point)], axis=1)
     total = mass.sum(axis=1)
-    tolerance = 1e-4 if _dtype() == "float64" else 2e-3
+    # A kink in the density costs the trapezoidal rule some digits.
+    tolerance = 5e-4 if _dtype() == "float64" else 2e-3
     np.testing.assert_allclose(
         total, 1.0, rtol=tolerance, err_msg="`log_prob` must integrate to 1"
     )
@@ -344,7 +356,7 @@ def _check_unit(family, params):
     else:
         shift = ops.zeros_like(shift)
         moved = family.rescale(params, factor)
-    y = family.quantile(0.3, params)
+    y = family.sample(params, seed=0)
     there = _array(family.log_prob(shift + factor * y, moved))
     here = _array(family.log_prob(y, params)) - np.log(_array(factor)).sum()
     np.testing.assert_allclose(
@@ -356,27 +368,28 @@ def _check_unit(family, params):
     )
 
 
-def _check_draws(family, params, draws, seed):
-    if not _exists(lambda: family.sample(params, (2,), seed=seed)):
-        return
-    sample = _array(family.sample(params, (draws,), seed=seed))
+def _check_draws(family, params, quantiles, draws, seed):
     rows = len(_array(params))
+    noise = family.draw_noise((3, rows, 1), seed=seed)
+    if not _exists(lambda: family.sample(params, (3,), noise=noise)):
+        return
+    first = _array(family.sample(params, (3,), noise=noise))
+    second = _array(family.sample(params, (3,), noise=noise))
+    np.testing.assert_array_equal(first, second, "the same noise, the same draw")
+    sample = _array(family.sample(params, (draws,), seed=seed))
     assert sample.shape == (draws, rows, 1), (
         f"`sample` has shape {sample.shape}, expected {(draws, rows, 1)}"
     )
     assert np.isfinite(sample).all(), "draws must be finite"
     outside = np.asarray(family.outside_support(sample))
     assert not outside.any(), f"draws outside of the support: {sample[outside][:3]}"
-    noise = family.draw_noise((3, rows, 1), seed=seed)
-    first = _array(family.sample(params, (3,), noise=noise))
-    second = _array(family.sample(params, (3,), noise=noise))
-    np.testing.assert_array_equal(first, second, "the same noise, the same draw")
-    if not _exists(family.cdf, ops.convert_to_tensor(sample[0]), params):
+    if quantiles is None or not _exists(
+        family.cdf, ops.convert_to_tensor(quantiles[0].astype(_dtype())), params
+    ):
         return
-    for level in _LEVELS[1:-1]:
-        point = family.quantile(level, params)
-        expected = _array(family.cdf(point, params))
-        share = (sample <= _array(point)).mean(axis=0)
+    for level, point in zip(_levels(family), quantiles, strict=True):
+        expected = _array(family.cdf(ops.convert_to_tensor(point.astype(_dtype())), params))
+        share = (sample <= point).mean(axis=0)
         error = 5 * np.sqrt(expected * (1 - expected) / draws) + 1e-3
         assert (np.abs(share - expected) < error).all(), (
             f"a share {share.ravel()} of the draws lies below the quantile {level}, "

@@ -420,7 +420,7 @@ class Family:
                 seed=seed,
                 dtype=keras.backend.standardize_dtype(params.dtype),
             )
-        return self.sample_from_noise(noise, params)
+        return self.sample_from_noise(ops.cast(noise, params.dtype), params)
 
     def sample_from_noise(self, noise, params):
         """The draw that this noise stands for, `(*sample_shape, ..., D)`."""

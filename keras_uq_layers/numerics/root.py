@@ -1,9 +1,28 @@
 """Roots of monotone functions, by bisection of the bits of a number."""
 
+import contextlib
+import contextvars
+
 import numpy as np
 from keras import ops
 
 from keras_uq_layers.numerics.dtypes import finfo
+
+_values_only = contextvars.ContextVar("values_only", default=False)
+
+
+def values_only():
+    """Whether a search is evaluating a function: nobody wants its gradient."""
+    return _values_only.get()
+
+
+@contextlib.contextmanager
+def _without_gradients():
+    token = _values_only.set(True)
+    try:
+        yield
+    finally:
+        _values_only.reset(token)
 
 
 def monotone_root(function, level, lower=-np.inf, upper=np.inf, discrete=False):
@@ -34,7 +53,11 @@ def monotone_root(function, level, lower=-np.inf, upper=np.inf, discrete=False):
     level = ops.stop_gradient(level)
     info = finfo(level.dtype)
     zeros = ops.zeros_like(level)
-    frozen = lambda y: ops.stop_gradient(function(y))  # noqa: E731
+
+    def frozen(y):
+        with _without_gradients():
+            return ops.stop_gradient(function(y))
+
     safe = ops.where((level > 0) & (level < 1), level, ops.full_like(level, 0.5))
 
     # Reflect, so that the magnitude is searched on the positive side: there

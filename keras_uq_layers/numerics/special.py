@@ -111,6 +111,36 @@ def gammaincc(a, x):
     return _in_float64(function, a, x)
 
 
+def has_betainc():
+    """Whether the backend in use has an incomplete beta function."""
+    return keras.backend.backend() in ("tensorflow", "jax")
+
+
+def betainc_value(a, b, x):
+    """Regularised incomplete beta function, without its gradients.
+
+    A compiled kernel on TensorFlow and JAX, which do not differentiate it
+    with respect to `a` and `b`; see `numerics.betainc` for one with gradients.
+
+    Args:
+        a: Positive tensor, float32 or float64.
+        b: Positive tensor.
+        x: Tensor in `[0, 1]`.
+
+    Returns:
+        Tensor of the shape of the arguments.
+
+    Example:
+
+    >>> two = keras.ops.convert_to_tensor(2.0)
+    >>> round(float(betainc_value(two, two, keras.ops.convert_to_tensor(0.5))), 4)
+    0.5
+    """
+    a, b, x = (keras.ops.stop_gradient(v) for v in (a, b, x))
+    path = "scipy.special.betainc"
+    return _dispatch("betainc", "math.betainc", path, path)(a, b, x)
+
+
 def i0e(x):
     """Modified Bessel function of order 0, times `exp(-|x|)`.
 
