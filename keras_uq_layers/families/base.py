@@ -180,7 +180,8 @@ class Family:
             params: Tensor of shape `(..., P * D)`.
 
         Returns:
-            `y`, with its last axis added where it was missing.
+            `y` in the dtype of `params`, float32 or wider, with its last axis
+            added where it was missing.
 
         Raises:
             ValueError: The shapes do not agree. Nothing is broadcast.
@@ -201,7 +202,7 @@ class Family:
                 f"{shape}: the family {self.name!r} reads {units} output(s) "
                 f"from it. Received: y of shape {given}"
             )
-        return y
+        return ops.cast(y, widen(params).dtype)
 
     # Support
 
