@@ -68,6 +68,10 @@ def _array(tensor):
     return np.asarray(ops.convert_to_numpy(tensor), dtype="float64")
 
 
+def _tensor(array):
+    return ops.convert_to_tensor(np.asarray(array).astype(_dtype()))
+
+
 def _dtype():
     """The widest float of the backend: JAX has no float64 unless told so."""
     return keras.backend.standardize_dtype(
@@ -154,13 +158,11 @@ def _quantiles(family, params):
 
 def _check_quantile(family, params, quantiles):
     assert (np.diff(quantiles, axis=0) >= 0).all(), "`quantile` must not decrease"
-    if not _exists(
-        family.cdf, ops.convert_to_tensor(quantiles[0].astype(_dtype())), params
-    ):
+    if not _exists(family.cdf, _tensor(quantiles[0]), params):
         return
     tolerance = 1e-4
     for level, value in zip(_levels(family), quantiles, strict=True):
-        y = ops.convert_to_tensor(value.astype(_dtype()))
+        y = _tensor(value)
         reached = _array(family.cdf(y, params))
         step = 1.0 if family.discrete else 1e-3 * np.maximum(np.abs(value), 1e-3)
         before = ops.convert_to_tensor((value - step).astype(_dtype()))
@@ -338,9 +340,7 @@ def _check_crps(family, params, y, weight, cdf, unit, tolerance):
                 + np.where(y <= target, cdf, 1.0 - cdf) ** 2
             )
         expected = (squares * weight).sum(axis=1)
-        got = _array(
-            family.crps(ops.convert_to_tensor(target.astype(_dtype())), params)
-        )
+        got = _array(family.crps(_tensor(target), params))
         error = np.abs(got[:, 0] - expected) / unit
         assert (error < 30 * tolerance).all(), (
             f"`crps` is off its integral by {error.max():.2g} standard deviations"
@@ -390,14 +390,10 @@ def _check_draws(family, params, quantiles, draws, seed):
     assert np.isfinite(sample).all(), "draws must be finite"
     outside = np.asarray(family.outside_support(sample))
     assert not outside.any(), f"draws outside of the support: {sample[outside][:3]}"
-    if quantiles is None or not _exists(
-        family.cdf, ops.convert_to_tensor(quantiles[0].astype(_dtype())), params
-    ):
+    if quantiles is None or not _exists(family.cdf, _tensor(quantiles[0]), params):
         return
     for level, point in zip(_levels(family), quantiles, strict=True):
-        expected = _array(
-            family.cdf(ops.convert_to_tensor(point.astype(_dtype())), params)
-        )
+        expected = _array(family.cdf(_tensor(point), params))
         share = (sample <= point).mean(axis=0)
         error = 5 * np.sqrt(expected * (1 - expected) / draws) + 1e-3
         assert (np.abs(share - expected) < error).all(), (

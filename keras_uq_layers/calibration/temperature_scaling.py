@@ -69,6 +69,7 @@ class TemperatureScaling(keras.layers.Layer):
             dtype=self._output_dtype,
             initializer=keras.initializers.Constant(self.initial_temperature),
             trainable=False,
+            autocast=False,
         )
 
     def call(self, inputs):
@@ -112,7 +113,8 @@ class TemperatureScaling(keras.layers.Layer):
                 "`y` must be predicted by `logits` better than by chance, and not "
                 "without a mistake: there is no best temperature between "
                 f"{1 / _RANGE:g} and {_RANGE:g}. Received: "
-                f"{np.mean(chosen == 0):.3g} of {len(y)} labels are the most likely class"
+                f"{np.count_nonzero(chosen == 0)} of {len(y)} labels are the most "
+                "likely class"
             )
         for _ in range(200):
             middle = np.sqrt(low * high)

@@ -69,6 +69,8 @@ class Head(keras.layers.Layer):
             dtype=self._output_dtype,
             initializer=initializer,
             trainable=False,
+            # In half precision a unit of y would lose its digits.
+            autocast=False,
         )
 
     def call(self, inputs):

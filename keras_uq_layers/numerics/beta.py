@@ -24,8 +24,8 @@ def betainc(a, b, x):
 
     A continued fraction of fixed depth in `keras.ops`: the backends either
     lack this function (PyTorch) or its gradients (TensorFlow, JAX). Relative
-    error of the smaller tail below 1e-6 in float64 where `min(a, b)` is below
-    1e4, and about 1 % where both are 1e5.
+    error of the smaller tail below 1e-6 in float64 where `a` and `b` are below
+    1e4, and up to about 1 % near the mean where they are 1e5.
 
     Args:
         a: Positive tensor.

@@ -26,8 +26,8 @@ def multivariate_normal_log_prob(y, loc, diagonal, unit_lower):
             lower triangular with ones on the diagonal, `(..., D, D)`.
 
     Returns:
-        Tensor of shape `(...)`, float32 or wider. Where the solution
-        overflows it is `-inf`, with a gradient of 0.
+        Tensor of shape `(...)`, float32 or wider. Where the square
+        of `z` overflows it is `-inf`, with a gradient of 0.
 
     Example:
 
@@ -43,7 +43,8 @@ def multivariate_normal_log_prob(y, loc, diagonal, unit_lower):
     missing = ops.any(ops.isnan(target), axis=-1)
     missing = missing | ops.any(ops.isnan(unit_lower), axis=(-2, -1))
     # A row with a NaN in y or in the params is not lost: it stays NaN.
-    lost = ops.any(ops.logical_not(ops.isfinite(trial)), axis=-1)
+    square = ops.sum((0.5 * trial) * trial, axis=-1)
+    lost = ops.logical_not(ops.isfinite(square))
     lost = lost & ops.logical_not(missing)
     safe_target = ops.where(lost[..., None], ops.zeros_like(target), target)
     eye = ops.eye(target.shape[-1], dtype=target.dtype) * ops.ones_like(unit_lower)

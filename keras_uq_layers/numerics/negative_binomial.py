@@ -42,13 +42,13 @@ def negative_binomial_log_prob(y, mean, total_count):
     outside = (y < 0) | (y > ops.floor(y)) | (y >= np.inf)
     none = outside | (y <= 0)
     count = ops.where(none, ops.ones_like(y), y)
-    # The share of the trials that are successes, and what is left: the
-    # expected numbers of both among count + total_count trials.
-    share = total_count / (total_count + mean)
-    excess = share * (count - mean)
+    # The expected numbers of both kinds among total_count + count trials, and
+    # by how much they differ from the actual ones.
+    trials = (total_count + count) / (total_count + mean)
+    excess = total_count / (total_count + mean) * (count - mean)
     some = (
-        -deviance(total_count, total_count + excess, excess)
-        - deviance(count, count - excess, -excess)
+        -deviance(total_count, trials * total_count, excess)
+        - deviance(count, trials * mean, -excess)
         - (
             stirling_error(total_count)
             + stirling_error(count)

@@ -1,5 +1,7 @@
 """Student's t distribution. `loc` and `scale` are in the unit of `y`."""
 
+import math
+
 from keras import ops
 
 from keras_uq_layers.numerics.beta import betainc_tails
@@ -10,6 +12,8 @@ from keras_uq_layers.numerics.dtypes import widen
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import log1p_minus
 from keras_uq_layers.numerics.saddle_point import stirling_error
+
+_MANY = 1e3
 
 
 def student_t_log_prob(y, loc, scale, df):
@@ -68,7 +72,8 @@ def student_t_cdf(y, loc, scale, df):
     F(y) = betainc(df / 2, 1/2, df / (df + z^2)) / 2   where z < 0
     ```
 
-    with `z = (y - loc) / scale`, and `1 - F(-z)` above.
+    with `z = (y - loc) / scale`, and `1 - F(-z)` above; from 1000 degrees of
+    freedom on by Hill's expansion about the normal.
 
     Args:
         y: Tensor of observations.
@@ -83,6 +88,10 @@ def student_t_cdf(y, loc, scale, df):
 
     >>> round(float(student_t_cdf(1.0, 0.0, 1.0, 1.0)), 4)
     0.75
+
+    Reference:
+        Hill, 1970, "Algorithm 395: Student's t-distribution", CACM 13(10),
+        doi:10.1145/355598.355599.
     """
     y, loc, scale, df = widen(y, loc, scale, df)
     z = divide(*half_difference(y, loc, scale))
@@ -94,6 +103,12 @@ def student_t_cdf(y, loc, scale, df):
     one = ops.ones_like(z)
     density = ops.exp(student_t_log_prob(near, 0.0 * one, one, df))
     line = 0.5 + near * density
+    # Many degrees of freedom: the quantile of the normal, by Hill's expansion.
+    many = df > _MANY
+    normal = ops.where(many, z, one)
+    normal_df = ops.where(many, df, _MANY * one)
+    expanded = 0.5 * ops.erfc(math.sqrt(0.5) * _hill(normal, normal_df))
+    df = ops.where(many, one, df)
     t = ops.where(centre, one, ops.abs(z)) / ops.sqrt(df)
     wide = t > 1.0
     u = ops.where(wide, 1.0 / ops.where(wide, t, one), t)
@@ -109,8 +124,20 @@ def student_t_cdf(y, loc, scale, df):
     log_t = ops.log(ops.where(remote, t, one))
     power = ops.exp(-df * log_t - ops.log(0.5 * df) - log_beta(0.5 * df, 0.5 * one))
     tail = 0.5 * ops.where(remote, power, tail)
+    tail = ops.where(many, expanded, tail)
     outer = ops.where(z < 0, tail, 1.0 - tail)
     return ops.where(centre, line, outer)
+
+
+def _hill(z, df):
+    """The normal number with the same tail probability, for a large df."""
+    a = df - 0.5
+    b = 48.0 * a * a
+    y = a * _log1p_square(z, df)
+    correction = ((-0.4 * y - 3.3) * y - 24.0) * y - 85.5
+    correction = correction / (0.8 * y * y + 100.0 + b) + y + 3.0
+    # The square root has no gradient at 0, where the value is not used.
+    return ops.sqrt(ops.maximum(y, 1e-30)) * (1.0 + correction / b)
 
 
 def student_t_crps(y, loc, scale, df):

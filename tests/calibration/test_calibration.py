@@ -44,7 +44,7 @@ def params(x, scale=0.3):
 @pytest.mark.parametrize("level", [0.8, 0.95])
 def test_conformal_coverage(cls, count, level):
     rng = np.random.default_rng(count)
-    rounds, shares = 300, []
+    rounds, shares = 200, []
     for _ in range(rounds):
         x, y = data(rng, count + 200)
         calibrator = cls(level).fit(Wrong(x[:count]), y[:count])
@@ -61,7 +61,7 @@ def test_conformal_coverage(cls, count, level):
 @pytest.mark.parametrize("randomized", [True, False])
 def test_prediction_set_coverage(count, randomized):
     rng = np.random.default_rng(count)
-    level, rounds, shares, sizes = 0.9, 300, [], []
+    level, rounds, shares, sizes = 0.9, 200, [], []
     for _ in range(rounds):
         logits = 1.5 * rng.normal(size=(count + 200, 5))
         p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -86,7 +86,7 @@ def test_prediction_set_coverage(count, randomized):
 @pytest.mark.parametrize("count", [100, 1000])
 def test_isotonic_coverage(count):
     rng = np.random.default_rng(count)
-    rounds, level, shares = 100, 0.8, []
+    rounds, level, shares = 60, 0.8, []
     for _ in range(rounds):
         x, y = data(rng, count + 200)
         calibrator = C.IsotonicCalibration().fit(Wrong(x[:count]), y[:count])
