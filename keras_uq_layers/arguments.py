@@ -1,5 +1,6 @@
 """Checks of constructor arguments, and the one wording of their errors."""
 
+import itertools
 import math
 import numbers
 
@@ -31,6 +32,20 @@ def probability(name, value):
     if not _is_finite(value) or not 0 <= value <= 1:
         raise error(name, "a number between 0 and 1", value)
     return float(value)
+
+
+def levels(name, value):
+    """Increasing probabilities in (0, 1), as a tuple of floats."""
+    rule = "increasing probabilities in (0, 1), at least one"
+    try:
+        found = tuple(float(level) for level in value)
+    except TypeError:
+        raise error(name, rule, value) from None
+    inside = all(0 < level < 1 for level in found)
+    pairs = itertools.pairwise(found)
+    if not found or not inside or not all(a < b for a, b in pairs):
+        raise error(name, rule, value)
+    return found
 
 
 def one_of(name, value, options):

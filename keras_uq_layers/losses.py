@@ -42,6 +42,10 @@ class FamilyLoss(keras.losses.Loss):
         params = ops.cast(ops.convert_to_tensor(y_pred), self.dtype)
         y = self.family.align(ops.convert_to_tensor(y_true), params)
         y = ops.cast(y, self.dtype)
+        if isinstance(y_true, np.ndarray) and mask is None and sample_weight is None:
+            # Only what is on the host, where all rows count: inside of `fit` a
+            # target outside the support has a loss of inf and no gradient.
+            self.family.check_target(y_true)
         shape = tuple(params.shape[:-1])
         weights = position_weights(sample_weight, shape, self.dtype)
         valid = mask = position_mask(mask, shape)
@@ -135,6 +139,12 @@ class NegativeLogLikelihood(FamilyLoss):
     ):
         super().__init__(family, reduction, name, dtype)
         self.beta = arguments.probability("beta", beta)
+        if self.beta > 0 and not self.family.independent:
+            raise ValueError(
+                f"`beta` must be 0 for the family {self.family.name!r}, whose outputs "
+                f"are correlated: they cannot be weighted one by one. Received: "
+                f"beta={beta!r}"
+            )
 
     def call(self, y_true, y_pred):
         if self.beta == 0:
@@ -145,6 +155,60 @@ class NegativeLogLikelihood(FamilyLoss):
 
     def get_config(self):
         return {**super().get_config(), "beta": self.beta}
+
+
+@register("losses.Pinball")
+class Pinball(FamilyLoss):
+    """Pinball (quantile) loss, averaged over the levels and the outputs.
+
+    ```
+    loss = mean over levels, outputs of
+           level * (y - q) where y > q, else (1 - level) * (q - y)
+    ```
+
+    For a head with the family `uq.families.Quantiles(levels)`. In the unit of
+    y; one value per batch position.
+
+    Args:
+        levels: Increasing probabilities in (0, 1), those of the head.
+        reduction: As for `keras.losses.Loss`.
+        name: Name of the loss.
+        dtype: As for `keras.losses.Loss`; float32 at least.
+
+    Call arguments:
+        y_true: Targets `(..., D)`, or `(...)` where `D` is 1.
+        y_pred: Quantiles `(..., Q * D)`.
+        sample_weight: Weights `(B,)`, `(B, 1)` or of the shape of the
+            positions; a weight of 0 excludes a position even if it is NaN.
+
+    Raises:
+        ValueError: `levels` is empty, not increasing or outside of (0, 1), or
+            shapes do not agree.
+
+    Example:
+
+    >>> loss = uq.losses.Pinball([0.1, 0.9])
+    >>> round(float(loss(np.array([[2.0]]), np.array([[0.0, 1.0]]))), 4)
+    0.55
+
+    Reference:
+        Koenker & Bassett, 1978, "Regression Quantiles", Econometrica 46(1),
+        doi:10.2307/1913643.
+    """
+
+    def __init__(
+        self, levels, reduction="sum_over_batch_size", name="pinball", dtype=None
+    ):
+        super().__init__(families.Quantiles(levels), reduction, name, dtype)
+        self.levels = self.family.levels
+
+    def call(self, y_true, y_pred):
+        return ops.mean(self.family.pinball(y_true, y_pred), axis=-1)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["family"]
+        return {**config, "levels": list(self.levels)}
 
 
 def constant_normal_nll(y, y_test=None):

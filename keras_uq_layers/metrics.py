@@ -159,3 +159,37 @@ class RootMeanSquaredError(FamilyMetric):
 
     def result(self):
         return ops.sqrt(super().result())
+
+
+@register("metrics.Pinball")
+class Pinball(FamilyMetric):
+    """Mean pinball (quantile) score, over the levels and the outputs.
+
+    Args:
+        levels: Increasing probabilities in (0, 1), those of the head.
+        name: Name of the metric.
+        dtype: As for `keras.metrics.Metric`; float32 at least.
+
+    Raises:
+        ValueError: `levels` is empty, not increasing or outside of (0, 1), or
+            shapes do not agree.
+
+    Example:
+
+    >>> metric = uq.metrics.Pinball([0.1, 0.9])
+    >>> metric.update_state(np.array([[2.0]]), np.array([[0.0, 1.0]]))
+    >>> round(float(metric.result()), 4)
+    0.55
+    """
+
+    def __init__(self, levels, name="pinball", dtype=None):
+        super().__init__(families.Quantiles(levels), name, dtype)
+        self.levels = self.family.levels
+
+    def values(self, y, params):
+        return ops.mean(self.family.pinball(y, params), axis=-1)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["family"]
+        return {**config, "levels": list(self.levels)}

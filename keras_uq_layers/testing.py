@@ -13,7 +13,9 @@ import keras
 import numpy as np
 from keras import ops
 
-__all__ = ["check_layer", "generic_input"]
+from keras_uq_layers._check_family import check_family
+
+__all__ = ["check_family", "check_layer", "generic_input"]
 
 _RNG_SEED = 20240229
 

@@ -71,3 +71,72 @@ def _(family: families.Normal, params, units):
 def _(family: families.Laplace, params, units):
     loc, scale = tf.split(params, [units, units], axis=-1)
     return tfd.Independent(tfd.Laplace(loc, scale), 1)
+
+
+@distribution.register
+def _(family: families.StudentT, params, units):
+    loc, scale, *df = tf.split(params, params.shape[-1] // units, axis=-1)
+    df = df[0] if df else tf.constant(family.df, params.dtype)
+    return tfd.Independent(tfd.StudentT(df, loc, scale), 1)
+
+
+@distribution.register
+def _(family: families.LogNormal, params, units):
+    loc, scale = tf.split(params, [units, units], axis=-1)
+    return tfd.Independent(tfd.LogNormal(loc, scale), 1)
+
+
+@distribution.register
+def _(family: families.Gamma, params, units):
+    mean, concentration = tf.split(params, [units, units], axis=-1)
+    return tfd.Independent(tfd.Gamma(concentration, concentration / mean), 1)
+
+
+@distribution.register
+def _(family: families.Beta, params, units):
+    alpha, beta = tf.split(params, [units, units], axis=-1)
+    return tfd.Independent(tfd.Beta(alpha, beta), 1)
+
+
+@distribution.register
+def _(family: families.Poisson, params, units):
+    return tfd.Independent(tfd.Poisson(params), 1)
+
+
+@distribution.register
+def _(family: families.NegativeBinomial, params, units):
+    mean, total_count = tf.split(params, [units, units], axis=-1)
+    logits = tf.math.log(mean) - tf.math.log(total_count)
+    return tfd.Independent(tfd.NegativeBinomial(total_count, logits=logits), 1)
+
+
+@distribution.register
+def _(family: families.TruncatedNormal, params, units):
+    loc, scale = tf.split(params, [units, units], axis=-1)
+    # A bound at infinity gives NaN there: a bound that is never reached.
+    far = 1e4 * scale + tf.abs(loc)
+    lower = family.lower if np.isfinite(family.lower) else -far
+    upper = family.upper if np.isfinite(family.upper) else far
+    return tfd.Independent(tfd.TruncatedNormal(loc, scale, lower, upper), 1)
+
+
+@distribution.register
+def _(family: families.NormalMixture, params, units):
+    shape = tf.concat([tf.shape(params)[:-1], [3, family.components, units]], 0)
+    parts = tf.linalg.matrix_transpose(tf.reshape(params, shape))
+    logits, loc, scale = tf.unstack(parts, axis=-3)
+    mixture = tfd.MixtureSameFamily(tfd.Categorical(logits), tfd.Normal(loc, scale))
+    return tfd.Independent(mixture, 1)
+
+
+@distribution.register
+def _(family: families.MultivariateNormal, params, units):
+    loc = params[..., :units]
+    # The entries of the factor are picked by index: keras.ops may run on
+    # another backend than TensorFlow.
+    index = np.zeros((units, units), "int32")
+    index[np.diag_indices(units)] = 1 + np.arange(units)
+    below = np.tril_indices(units, -1)
+    index[below] = 1 + units + np.arange(len(below[0]))
+    entries = tf.concat([tf.zeros_like(loc[..., :1]), params[..., units:]], -1)
+    return tfd.MultivariateNormalTriL(loc, tf.gather(entries, index, axis=-1))

@@ -34,8 +34,24 @@ class Case:
     @property
     def id(self):
         options = "-".join(str(v) for v in self.config.values() if isinstance(v, str))
+        if isinstance(self.config.get("family"), uq.families.Family):
+            options = self.config["family"].name
         return f"{self.layer}-{options}" if options else self.layer
 
+
+FAMILIES = [
+    uq.families.StudentT(),
+    uq.families.LogNormal(),
+    uq.families.Gamma(),
+    uq.families.Beta(),
+    uq.families.Poisson(),
+    uq.families.NegativeBinomial(),
+    uq.families.CensoredNormal(),
+    uq.families.TruncatedNormal(),
+    uq.families.NormalMixture(3),
+    uq.families.MultivariateNormal(),
+    uq.families.Quantiles([0.1, 0.5, 0.9]),
+]
 
 HEAD = {"half_precision_output": False, "non_trainable": 2}
 # kl_weight is the weight that is not trained
@@ -77,6 +93,23 @@ CASES = [
         {"units": 1, "family": "laplace"},
         (2, 3, 4, 5),
         expect={"trainable": 2, **HEAD},
+    ),
+    *[
+        Case(
+            "DistributionHead",
+            {"units": 2, "family": family},
+            expect={
+                "trainable": 2,
+                "half_precision_output": False,
+                "non_trainable": {"affine": 2, "scale": 1, None: 0}[family.target_unit],
+            },
+        )
+        for family in FAMILIES
+    ],
+    Case(
+        "TemperatureScaling",
+        {"temperature": 2.0},
+        expect={"trainable": 0, "non_trainable": 1, "half_precision_output": False},
     ),
     Case(
         "NormalSampling",

@@ -3,10 +3,42 @@
 import keras
 
 from keras_uq_layers.families.base import Family
+from keras_uq_layers.families.beta import Beta
+from keras_uq_layers.families.censored_normal import CensoredNormal
+from keras_uq_layers.families.gamma import Gamma
 from keras_uq_layers.families.laplace import Laplace
+from keras_uq_layers.families.log_normal import LogNormal
+from keras_uq_layers.families.multivariate_normal import MultivariateNormal
+from keras_uq_layers.families.negative_binomial import NegativeBinomial
 from keras_uq_layers.families.normal import Normal
+from keras_uq_layers.families.normal_mixture import NormalMixture
+from keras_uq_layers.families.poisson import Poisson
+from keras_uq_layers.families.quantiles import Quantiles
+from keras_uq_layers.families.student_t import StudentT
+from keras_uq_layers.families.truncated_normal import TruncatedNormal
 
-_BY_NAME = {cls.name: cls for cls in (Normal, Laplace)}
+_BY_NAME = {
+    cls.name: cls
+    for cls in (
+        Normal,
+        Laplace,
+        StudentT,
+        LogNormal,
+        Gamma,
+        Beta,
+        Poisson,
+        NegativeBinomial,
+        CensoredNormal,
+        TruncatedNormal,
+        MultivariateNormal,
+    )
+}
+
+# These need an argument: how to write them instead of the name.
+_AS_OBJECT = {
+    NormalMixture.name: "families.NormalMixture(components=5)",
+    Quantiles.name: "families.Quantiles(levels=[0.1, 0.5, 0.9])",
+}
 
 
 def get(identifier):
@@ -35,6 +67,11 @@ def get(identifier):
             return family
     if isinstance(identifier, str) and identifier in _BY_NAME:
         return _BY_NAME[identifier]()
+    if isinstance(identifier, str) and identifier in _AS_OBJECT:
+        raise ValueError(
+            f"The family {identifier!r} has an argument: `family` must be an object "
+            f"such as `{_AS_OBJECT[identifier]}`. Received: family={identifier!r}"
+        )
     names = ", ".join(repr(name) for name in sorted(_BY_NAME))
     raise ValueError(
         f"`family` must be one of {names} or a `families.Family` object. "
@@ -54,4 +91,21 @@ def serialize(family):
     return keras.saving.serialize_keras_object(family)
 
 
-__all__ = ["Family", "Laplace", "Normal", "get", "serialize"]
+__all__ = [
+    "Beta",
+    "CensoredNormal",
+    "Family",
+    "Gamma",
+    "Laplace",
+    "LogNormal",
+    "MultivariateNormal",
+    "NegativeBinomial",
+    "Normal",
+    "NormalMixture",
+    "Poisson",
+    "Quantiles",
+    "StudentT",
+    "TruncatedNormal",
+    "get",
+    "serialize",
+]

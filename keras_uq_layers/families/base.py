@@ -1,10 +1,13 @@
 """What every family of distributions does with a tensor of parameters."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers.numerics import monotone_root
 from keras_uq_layers.numerics import widen
+from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.positive import SCALE_FLOOR
 
 
@@ -16,22 +19,100 @@ class Family:
     `[loc | scale]`. The values are constrained: a scale is positive and in
     the unit of `y`. A family has no state; it only knows the layout.
 
-    To write your own family, subclass this class, name the `parameters`,
-    register it with `keras.saving.register_keras_serializable` and implement
+    To write your own family, subclass this class, give it a `name`, name its
+    `parameters`, register it with `keras.saving.register_keras_serializable`
+    and implement
 
     - `constrain_parts(*raw, scale_floor)`: real features to parameters,
     - `unconstrain_parts(*parts, scale_floor)`: its inverse,
-    - `initial_parts(scale)`: parameters of a distribution around 0 with
-      about that standard deviation, as floats,
+    - `initial_parts(scale)`: parameters as floats, one for each block, of a
+      typical distribution in standardised units (see `target_unit`),
     - `marginal_log_prob(y, params)`, `mean(params)`, `variance(params)`,
 
-    and as many of `cdf`, `quantile`, `crps`, `sample`, `affine` as exist.
+    and as many of `cdf`, `quantile`, `crps`, `affine`, `rescale` as exist.
+    `quantile` falls back on a root search where there is a `cdf`, and `sample`
+    on the quantile of a uniform number. What is missing raises an error that
+    says so. The class attributes tell the rest:
+
+    - `lower`, `upper`: the bounds of the support; `closed`: whether they
+      belong to it; `discrete`: whether `y` is a whole number;
+    - `target_unit`: what `head.adapt(y)` may do to the unit of the target.
+      `"affine"` (needs `affine`): shift and rescale it, the parameters then
+      live in units where y has mean 0 and standard deviation 1. `"scale"`
+      (needs `rescale`): only rescale it, y then has mean 1. None: nothing,
+      the parameters have no unit, and `initial_parts` ignores its argument.
+    - `independent`: whether the outputs are independent given the params, so
+      that `log_prob` is the sum of `marginal_log_prob`.
+
+    Then put it through `uq.testing.check_family`.
+
+    Example:
+
+    >>> @keras.saving.register_keras_serializable(package="example")
+    ... class Exponential(uq.families.Family):
+    ...     name = "exponential"
+    ...     parameters = ("mean",)
+    ...     lower = 0.0
+    ...     target_unit = "scale"
+    ...
+    ...     def constrain_parts(self, raw, *, scale_floor):
+    ...         return (uq.numerics.positive(raw, scale_floor),)
+    ...
+    ...     def unconstrain_parts(self, mean, *, scale_floor):
+    ...         return (uq.numerics.positive_inverse(mean, scale_floor),)
+    ...
+    ...     def initial_parts(self, scale):
+    ...         return (1.0,)
+    ...
+    ...     def marginal_log_prob(self, y, params):
+    ...         (mean,) = self.split(params)
+    ...         y = self.align(y, params)
+    ...         outside = self.outside_support(y)
+    ...         # Made safe first, chosen last: no NaN gradient from outside.
+    ...         safe = ops.where(outside, ops.zeros_like(y), y)
+    ...         inside = -uq.numerics.divide(safe, mean) - ops.log(mean)
+    ...         return ops.where(outside, ops.full_like(inside, -np.inf), inside)
+    ...
+    ...     def mean(self, params):
+    ...         return self.split(params)[0]
+    ...
+    ...     def variance(self, params):
+    ...         return ops.square(self.split(params)[0])
+    ...
+    ...     def cdf(self, y, params):
+    ...         (mean,) = self.split(params)
+    ...         y = ops.maximum(self.align(y, params), 0.0)
+    ...         return -ops.expm1(-uq.numerics.divide(y, mean))
+    ...
+    ...     def rescale(self, params, factor):
+    ...         return factor * params
+    >>> head = uq.DistributionHead(1, family=Exponential())
+    >>> head(np.ones((2, 3))).shape[-1]
+    1
+    >>> uq.testing.check_family(Exponential())
     """
 
     name = "family"
     parameters: tuple[str, ...] = ()
+    lower = -np.inf
+    upper = np.inf
+    closed = False
+    discrete = False
+    independent = True
+    target_unit: str | None = None
 
     # Layout
+
+    def block_sizes(self, units):
+        """Widths of the blocks of a params tensor for `units` outputs.
+
+        Args:
+            units: Number of outputs `D`.
+
+        Returns:
+            Tuple of integers, one for each of `parameters`.
+        """
+        return (units,) * len(self.parameters)
 
     def params_size(self, units):
         """Width of the params tensor for `units` outputs: `P * units`.
@@ -42,7 +123,7 @@ class Family:
         Returns:
             Integer.
         """
-        return len(self.parameters) * arguments.positive_int("units", units)
+        return sum(self.block_sizes(arguments.positive_int("units", units)))
 
     def units(self, params_size):
         """Number of outputs `D` of a params tensor of that width.
@@ -81,10 +162,11 @@ class Family:
         """
         params = widen(params)
         units = self.units(params.shape[-1] if len(params.shape) else None)
-        return tuple(
-            params[..., i * units : (i + 1) * units]
-            for i in range(len(self.parameters))
-        )
+        parts, start = [], 0
+        for size in self.block_sizes(units):
+            parts.append(params[..., start : start + size])
+            start += size
+        return tuple(parts)
 
     def join(self, *parts):
         """The params tensor of these parameters, the inverse of `split`."""
@@ -98,7 +180,8 @@ class Family:
             params: Tensor of shape `(..., P * D)`.
 
         Returns:
-            `y`, with its last axis added where it was missing.
+            `y` in the dtype of `params`, float32 or wider, with its last axis
+            added where it was missing.
 
         Raises:
             ValueError: The shapes do not agree. Nothing is broadcast.
@@ -119,7 +202,60 @@ class Family:
                 f"{shape}: the family {self.name!r} reads {units} output(s) "
                 f"from it. Received: y of shape {given}"
             )
-        return y
+        return ops.cast(y, widen(params).dtype)
+
+    # Support
+
+    def outside_support(self, y):
+        """Where `y` cannot occur. A NaN is not outside: it stays a NaN.
+
+        Args:
+            y: Float tensor or NumPy array of any shape.
+
+        Returns:
+            Booleans of the same shape.
+        """
+        if self.closed or self.discrete:
+            outside = (y < self.lower) | (y > self.upper)
+        else:
+            outside = (y <= self.lower) | (y >= self.upper)
+        if self.discrete:
+            floor = np.floor if isinstance(y, np.ndarray) else ops.floor
+            outside = outside | (y > floor(y))
+        return outside
+
+    def check_target(self, y):
+        """Raises an error where targets cannot come from this family.
+
+        For concrete values, outside of a graph: `log_prob` of a `y` outside
+        the support is `-inf`, with a gradient of 0, and disturbs no other row.
+
+        Args:
+            y: Array of targets.
+
+        Raises:
+            ValueError: A value is outside the support; the message counts
+                them and shows the first.
+
+        Example:
+
+        >>> uq.families.Gamma().check_target(np.array([1.0, 2.0]))
+        """
+        array = np.asarray(ops.convert_to_numpy(y), dtype="float64")
+        outside = self.outside_support(array)
+        if np.any(outside):
+            count = np.count_nonzero(outside)
+            raise ValueError(
+                f"`y` must hold {self._support_rule()} for the family "
+                f"{self.name!r}. Received: {count} value(s) outside, the first is "
+                f"{array[outside].ravel()[0]} (shape {array.shape})"
+            )
+
+    def _support_rule(self):
+        open_, shut = ("[", "]") if self.closed else ("(", ")")
+        if self.discrete:
+            return f"whole numbers from {self.lower:g}"
+        return f"numbers in {open_}{self.lower:g}, {self.upper:g}{shut}"
 
     # From features to parameters
 
@@ -137,7 +273,7 @@ class Family:
         return self.join(*parts)
 
     def initial_features(self, units, scale, scale_floor=SCALE_FLOOR):
-        """Features whose params are centred on 0 with about that scale.
+        """Features whose params are a typical distribution of about that scale.
 
         Args:
             units: Number of outputs `D`.
@@ -147,9 +283,10 @@ class Family:
         Returns:
             Tensor of shape `(P * D,)`.
         """
+        sizes = self.block_sizes(units)
         parts = [
-            ops.full((units,), part, dtype="float32")
-            for part in self.initial_parts(scale)
+            ops.full((size,), part, dtype="float32")
+            for size, part in zip(sizes, self.initial_parts(scale), strict=True)
         ]
         return self.join(*self.unconstrain_parts(*parts, scale_floor=scale_floor))
 
@@ -172,7 +309,8 @@ class Family:
             params: Tensor of shape `(..., P * D)`.
 
         Returns:
-            Tensor of shape `(...)`, float32 or wider.
+            Tensor of shape `(...)`, float32 or wider; `-inf`, with a gradient
+            of 0, where `y` is outside the support.
 
         Raises:
             ValueError: The shapes of `y` and `params` do not agree.
@@ -181,39 +319,67 @@ class Family:
 
     def marginal_log_prob(self, y, params):
         """Log density of each output on its own, in nats: `(..., D)`."""
-        raise self._missing("marginal_log_prob")
+        raise self._missing("log_prob")
 
     def mean(self, params):
         """Mean of each output, in the unit of `y`: `(..., D)`."""
-        raise self._missing("mean")
+        raise self._missing("mean", "`quantile(0.5, params)`")
 
     def variance(self, params):
         """Variance of each output, in the squared unit of `y`: `(..., D)`."""
-        raise self._missing("variance")
+        raise self._missing("variance", "the distance of two quantiles")
 
     def cdf(self, y, params):
         """Probability of a value up to `y`, for each output: `(..., D)`."""
         raise self._missing("cdf")
 
     def quantile(self, p, params):
-        """Value below which a share `p` lies, in the unit of `y`: `(..., D)`.
+        """Smallest value up to which a share `p` lies, in the unit of `y`.
+
+        Where a family has no closed form this is a root search in its `cdf`:
+        bisection of the bits, to the last one, with the gradient of the
+        implicit function; a whole number, without a gradient, where the
+        family is discrete.
 
         Args:
             p: Probability: a float, or a tensor that broadcasts against
-                `(..., D)`.
+                `(..., D)` from the left, such as draws `(S, ..., D)`.
             params: Tensor of shape `(..., P * D)`.
 
         Returns:
-            Tensor of shape `(..., D)`.
+            Tensor of shape `(..., D)`, broadcast against `p`.
         """
-        raise self._missing("quantile")
+        params = widen(params)
+        p, params = self._spread(p, params)
+        root = monotone_root(
+            lambda y: self.cdf(y, params), p, self.lower, self.upper, self.discrete
+        )
+        if self.discrete:
+            return root
+        # The gradient of the implicit function: dy = (dp - dF) / f. The
+        # parentheses are exactly 0 in value.
+        at = self.cdf(root, params)
+        density = ops.exp(self.marginal_log_prob(root, params))
+        slope = ops.stop_gradient(ops.maximum(density, float(finfo(params.dtype).tiny)))
+        moved = (p - ops.stop_gradient(p)) - (at - ops.stop_gradient(at))
+        inside = ops.isfinite(root)
+        return ops.where(inside, root + ops.where(inside, moved / slope, 0.0), root)
+
+    def _spread(self, p, params):
+        """`p` as `(*shape, D)` and params as `(*shape, P * D)`."""
+        units = self.units(params.shape[-1] if len(params.shape) else None)
+        p = ops.cast(ops.convert_to_tensor(p), params.dtype)
+        leading = ops.shape(params)[:-1]
+        p = p * ops.ones((*leading, units), dtype=params.dtype)
+        params = params * ops.ones((*ops.shape(p)[:-1], 1), dtype=params.dtype)
+        return p, params
 
     def crps(self, y, params):
         """Continuous ranked probability score of each output: `(..., D)`.
 
         In the unit of `y`; smaller is better.
         """
-        raise self._missing("crps")
+        raise self._missing("crps", "`log_prob`, or the CRPS of draws")
 
     def draw_noise(self, shape, seed=None, dtype="float32"):
         """The parameter-free noise that `sample` turns into a draw.
@@ -224,12 +390,16 @@ class Family:
             dtype: Float dtype.
 
         Returns:
-            Tensor of that shape.
+            Tensor of that shape; here uniform on (0, 1).
         """
-        raise self._missing("draw_noise")
+        # The quantile of 0 may be infinite.
+        smallest = float(finfo(dtype).tiny)
+        return keras.random.uniform(shape, minval=smallest, dtype=dtype, seed=seed)
 
     def sample(self, params, sample_shape=(), *, seed=None, noise=None):
         """Draws from the distribution, differentiable in `params`.
+
+        A discrete family has no such gradient: there it is 0.
 
         Args:
             params: Tensor of shape `(..., P * D)`.
@@ -243,20 +413,27 @@ class Family:
         """
         if noise is not None and seed is not None:
             raise ValueError("`sample` takes either `seed` or `noise`. Received both.")
-        location = self.mean(params)
+        params = widen(params)
+        units = self.units(params.shape[-1] if len(params.shape) else None)
         if noise is None:
             noise = self.draw_noise(
-                (*sample_shape, *ops.shape(location)),
+                (*sample_shape, *ops.shape(params)[:-1], units),
                 seed=seed,
-                dtype=keras.backend.standardize_dtype(location.dtype),
+                dtype=keras.backend.standardize_dtype(params.dtype),
             )
-        return self.sample_from_noise(noise, params)
+        return self.sample_from_noise(ops.cast(noise, params.dtype), params)
 
     def sample_from_noise(self, noise, params):
-        raise self._missing("sample")
+        """The draw that this noise stands for, `(*sample_shape, ..., D)`."""
+        return self.quantile(noise, params)
+
+    # The unit of the target
 
     def affine(self, params, shift, factor):
-        """Params of `shift + factor * Y` where `Y` has these params.
+        """Params in the unit of y, from those in standardised units.
+
+        For a family with `target_unit = "affine"`: the params of
+        `shift + factor * Y` where `Y` has these params.
 
         Args:
             params: Tensor of shape `(..., P * D)`.
@@ -267,6 +444,20 @@ class Family:
             Tensor of the shape of `params`.
         """
         raise self._missing("affine")
+
+    def rescale(self, params, factor):
+        """Params of `factor * Y` where `Y` has these params.
+
+        For a family with `target_unit = "scale"`.
+
+        Args:
+            params: Tensor of shape `(..., P * D)`.
+            factor: Positive tensor that broadcasts against `(..., D)`.
+
+        Returns:
+            Tensor of the shape of `params`.
+        """
+        raise self._missing("rescale")
 
     # Saving
 
@@ -288,7 +479,8 @@ class Family:
         config = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
         return f"{type(self).__name__}({config})"
 
-    def _missing(self, method):
+    def _missing(self, method, instead=None):
+        hint = f" Use {instead} instead." if instead else ""
         return NotImplementedError(
-            f"The family {self.name!r} has no `{method}` in closed form."
+            f"The family {self.name!r} has no `{method}` in closed form.{hint}"
         )

@@ -1,11 +1,9 @@
 import math
 
-import keras
 from keras import ops
 
 from keras_uq_layers import numerics
 from keras_uq_layers.families.location_scale import LocationScale
-from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.registration import register
 
 
@@ -49,11 +47,3 @@ class Laplace(LocationScale):
 
     def crps(self, y, params):
         return numerics.laplace_crps(self.align(y, params), *self.split(params))
-
-    def draw_noise(self, shape, seed=None, dtype="float32"):
-        # Uniform on (0, 1): the quantile of 0 would be -inf.
-        smallest = float(finfo(dtype).tiny)
-        return keras.random.uniform(shape, minval=smallest, dtype=dtype, seed=seed)
-
-    def sample_from_noise(self, noise, params):
-        return numerics.laplace_quantile(noise, *self.split(params))

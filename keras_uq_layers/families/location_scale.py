@@ -9,6 +9,7 @@ class LocationScale(Family):
     """Abstract: a family with params `[loc | scale]`, `Y = loc + scale * Z`."""
 
     parameters = ("loc", "scale")
+    target_unit = "affine"
 
     def constrain_parts(self, loc, raw_scale, *, scale_floor):
         return loc, positive(raw_scale, scale_floor)

@@ -13,8 +13,8 @@ class Head(keras.layers.Layer):
     """Abstract: a `Dense` to features, made into a params tensor.
 
     A subclass gives `_features_size()`, `_params_size()` and
-    `_to_params(features)`, all in standardised units; this class brings the
-    params into the unit of `y`.
+    `_to_params(features)`, all in standardised units, and sets `family`; this
+    class brings the params into the unit of `y`, see `Family.target_unit`.
     """
 
     def __init__(
@@ -56,8 +56,10 @@ class Head(keras.layers.Layer):
         )
         self.dense.build(input_shape)
         loc, scale = self._target
-        self.target_loc = self._add_target_weight("target_loc", loc)
-        self.target_scale = self._add_target_weight("target_scale", scale)
+        if self.family.target_unit == "affine":
+            self.target_loc = self._add_target_weight("target_loc", loc)
+        if self.family.target_unit is not None:
+            self.target_scale = self._add_target_weight("target_scale", scale)
 
     def _add_target_weight(self, name, value):
         # An initial value and no `assign`: Keras may build a layer in a scope
@@ -68,18 +70,26 @@ class Head(keras.layers.Layer):
             dtype=self._output_dtype,
             initializer=lambda _, dtype: ops.convert_to_tensor(value, dtype),
             trainable=False,
+            # In half precision a unit of y would lose its digits.
+            autocast=False,
         )
 
     def call(self, inputs):
         features = self.dense(ops.cast(inputs, self._output_dtype))
-        return self._to_params(features)
+        params = self._to_params(features)
+        if self.family.target_unit == "affine":
+            return self.family.affine(params, self.target_loc, self.target_scale)
+        if self.family.target_unit == "scale":
+            return self.family.rescale(params, self.target_scale)
+        return params
 
     def adapt(self, y):
         """Sets the unit of the target, as `keras.layers.Normalization` does.
 
         The head then works inside in standardised units, `(y - mean) / std`,
         while its output stays in the unit of y: initial loc and scale fit the
-        data, whatever its unit. Call it before `fit`, on training targets.
+        data, whatever its unit. For a family of positive targets (log-normal,
+        gamma) that is `y / mean`. Call it before `fit`, on training targets.
 
         Args:
             y: Array or tensor of targets, shape `(..., units)`, or `(...)`
@@ -87,9 +97,17 @@ class Head(keras.layers.Layer):
                 example a `tf.data.Dataset` of targets.
 
         Raises:
-            ValueError: `y` is empty, not finite, or of another width; or the
-                family of the head has no location and scale.
+            ValueError: `y` is empty, not finite, of another width, or outside
+                the support of the family; or the parameters of the family
+                have no unit (rates, counts): leave `adapt` out then.
         """
+        if self.family.target_unit is None:
+            raise ValueError(
+                f"`adapt` needs a family with a location or a scale, and the "
+                f"parameters of {self.family.name!r} have no unit. Leave `adapt` out: "
+                "the head emits them as they are. Received: "
+                f"family={self.family!r}"
+            )
         batches = [y] if hasattr(y, "shape") or isinstance(y, (list, tuple)) else y
         count, mean, squares = 0, np.zeros(self.units), np.zeros(self.units)
         for batch in batches:
@@ -107,11 +125,14 @@ class Head(keras.layers.Layer):
         if count == 0:
             raise ValueError("`y` must hold at least one target. Received: no rows")
         deviation = np.sqrt(squares / count)
+        if self.family.target_unit == "scale":
+            deviation = mean
         # A constant target has no scale of its own.
         deviation = np.where(deviation > 0, deviation, 1.0)
         self._target = (mean, deviation)
         if self.built:
-            self.target_loc.assign(mean)
+            if self.family.target_unit == "affine":
+                self.target_loc.assign(mean)
             self.target_scale.assign(deviation)
 
     def _target_rows(self, batch):
@@ -132,6 +153,7 @@ class Head(keras.layers.Layer):
                 f"{np.count_nonzero(~np.isfinite(array))} NaN or infinite value(s) "
                 f"(shape {array.shape})"
             )
+        self.family.check_target(array)
         return array.reshape(-1, self.units)
 
     def compute_output_shape(self, input_shape):

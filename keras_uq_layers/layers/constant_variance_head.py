@@ -120,8 +120,7 @@ class ConstantVarianceHead(Head):
             scale = positive(self.raw_scale, self.scale_floor)
         else:
             scale = ops.convert_to_tensor(self.scale, loc.dtype)
-        params = self.family.join(loc, ops.broadcast_to(scale, ops.shape(loc)))
-        return self.family.affine(params, self.target_loc, self.target_scale)
+        return self.family.join(loc, ops.broadcast_to(scale, ops.shape(loc)))
 
     def get_config(self):
         return {

@@ -29,9 +29,11 @@ class DistributionHead(Head):
         units: Number of outputs `D`, a positive integer.
         family: Name or object of the family, see `uq.families`.
         scale_floor: Smallest scale. In the unit of y or, after `adapt(y)`,
-            in standard deviations of y.
+            in standard deviations of y. Families without a scale have a floor
+            of their own.
         initial_scale: Standard deviation emitted for features of zero, in the
-            same unit.
+            same unit; families of counts and rates, whose parameters have no
+            unit, do not look at it.
         use_bias: Whether the dense map has a bias.
         kernel_initializer: Initializer of the kernel.
         bias_initializer: Initializer of the bias.
@@ -106,10 +108,9 @@ class DistributionHead(Head):
         offset = self.family.initial_features(
             self.units, self.initial_scale, self.scale_floor
         )
-        params = self.family.constrain(
+        return self.family.constrain(
             features + ops.cast(offset, features.dtype), self.scale_floor
         )
-        return self.family.affine(params, self.target_loc, self.target_scale)
 
     def get_config(self):
         return {

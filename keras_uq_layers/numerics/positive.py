@@ -5,6 +5,9 @@ from keras import ops
 SCALE_FLOOR = 1e-3
 """Default smallest scale a head can emit, in the units that it works in."""
 
+POSITIVE_FLOOR = 1e-6
+"""Smallest rate, mean count or concentration that a head can emit."""
+
 
 def positive(raw, floor=0.0):
     """A number above `floor` with a gradient that stays alive at the floor.

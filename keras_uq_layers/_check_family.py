@@ -1,0 +1,402 @@
+"""The harness for families; its public door is `testing.check_family`."""
+
+import json
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_uq_layers import families
+
+# Nodes of the trapezoidal rule in the transformed variable.
+_NODES = 2001
+_LEVELS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+
+
+def check_family(family, *, rows=5, spread=0.5, draws=1000, seed=0):
+    """Puts a family through what heads, losses and metrics ask of it.
+
+    The checks: the layout of the params (`params_size`, `units`, `split`,
+    `join`); the config goes through JSON and back; `constrain` gives finite
+    params for features of up to 1e15 and undoes `unconstrain`; `log_prob` is
+    never NaN, nor its gradient, `-inf` with a gradient of 0 outside the
+    support, and one such row disturbs no other; it integrates to 1; `mean`,
+    `variance`, `cdf` and `crps` agree with numerical integrals over it;
+    `quantile` inverts `cdf`; draws have the shape asked for, follow the
+    `cdf`, and repeat with the same noise; `affine` and `rescale` do what
+    `target_unit` says. What a family does not have (`NotImplementedError`) is
+    skipped, except for `log_prob` where it has no quantiles either.
+
+    The numerical integrals are taken at `rows` params close to those of
+    `initial_parts`, so that they are exact to about 1e-4.
+
+    Args:
+        family: The family, an object.
+        rows: Number of params tensors that are tried.
+        spread: Standard deviation of the features around the initial ones.
+        draws: Number of draws for each.
+        seed: Integer seed of features and draws.
+
+    Raises:
+        AssertionError: A check failed; the message says which.
+
+    Example:
+
+    >>> uq.testing.check_family(uq.families.Normal())
+    """
+    assert isinstance(family, families.Family), f"{family!r} is no `families.Family`"
+    _check_layout(family)
+    _check_config(family)
+    _check_constrain(family, seed)
+    params = _typical(family, 1, rows, spread, seed)
+    has_density = _exists(family.log_prob, ops.zeros((rows, 1)), params)
+    quantiles = _quantiles(family, params)
+    assert has_density or quantiles is not None, (
+        f"{family!r} has neither a `log_prob` nor a `quantile`"
+    )
+    if quantiles is not None:
+        _check_quantile(family, params, quantiles)
+    if has_density:
+        _check_safety(family, params)
+        if quantiles is not None:
+            _check_integrals(family, params, quantiles)
+        _check_unit(family, _typical(family, 2, rows, spread, seed))
+    _check_draws(family, params, quantiles, draws, seed)
+
+
+def _array(tensor):
+    return np.asarray(ops.convert_to_numpy(tensor), dtype="float64")
+
+
+def _tensor(array):
+    return ops.convert_to_tensor(np.asarray(array).astype(_dtype()))
+
+
+def _dtype():
+    """The widest float of the backend: JAX has no float64 unless told so."""
+    return keras.backend.standardize_dtype(
+        ops.convert_to_tensor(np.zeros(1, "float64")).dtype
+    )
+
+
+def _exists(method, *args):
+    try:
+        method(*args)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def _typical(family, units, rows, spread, seed):
+    offset = _array(family.initial_features(units, 1.0))
+    noise = np.random.default_rng(seed).normal(size=(rows, len(offset)))
+    features = (offset + spread * noise).astype(_dtype())
+    return ops.convert_to_tensor(family.constrain(ops.convert_to_tensor(features)))
+
+
+def _check_layout(family):
+    for units in (1, 2, 3):
+        size = family.params_size(units)
+        assert family.units(size) == units, (
+            f"units(params_size({units})) is {family.units(size)}"
+        )
+        params = ops.convert_to_tensor(np.arange(2.0 * size).reshape(2, size))
+        parts = family.split(params)
+        assert len(parts) == len(family.parameters), (
+            f"`split` gives {len(parts)} parts for `parameters={family.parameters}`"
+        )
+        np.testing.assert_array_equal(
+            _array(family.join(*parts)), _array(params), "`join` must undo `split`"
+        )
+    try:
+        family.units(0)
+    except ValueError:
+        return
+    raise AssertionError("a params tensor of width 0 must be an error")
+
+
+def _check_config(family):
+    config = json.loads(json.dumps(families.serialize(family)))
+    again = families.get(config)
+    assert again == family, f"{again!r} comes back from the config of {family!r}"
+    assert hash(again) == hash(family), "equal families must have equal hashes"
+
+
+def _check_constrain(family, seed):
+    rng = np.random.default_rng(seed)
+    size = family.params_size(2)
+    signs = rng.choice([-1.0, 1.0], size=(200, size))
+    wild = (signs * 10 ** rng.uniform(-30, 15, size=(200, size))).astype("float32")
+    params = _array(family.constrain(ops.convert_to_tensor(wild)))
+    assert np.isfinite(params).all(), "`constrain` must give finite params"
+    for floor in (1e-3, 0.1):
+        tame = rng.normal(size=(20, size)).astype(_dtype())
+        params = family.constrain(ops.convert_to_tensor(tame), floor)
+        parts = family.unconstrain_parts(*family.split(params), scale_floor=floor)
+        again = family.constrain(family.join(*parts), floor)
+        np.testing.assert_allclose(
+            _array(again),
+            _array(params),
+            rtol=1e-4,
+            atol=1e-5,
+            err_msg="`constrain` must undo `unconstrain_parts`",
+        )
+
+
+def _levels(family):
+    return np.array(getattr(family, "levels", _LEVELS))
+
+
+def _quantiles(family, params):
+    """Quantiles at all levels, `(levels, rows, 1)`, or None."""
+    p = _levels(family).astype(_dtype())[:, None, None]
+    try:
+        return _array(family.quantile(p, params))
+    except NotImplementedError:
+        return None
+
+
+def _check_quantile(family, params, quantiles):
+    assert (np.diff(quantiles, axis=0) >= 0).all(), "`quantile` must not decrease"
+    if not _exists(family.cdf, _tensor(quantiles[0]), params):
+        return
+    tolerance = 1e-4
+    for level, value in zip(_levels(family), quantiles, strict=True):
+        y = _tensor(value)
+        reached = _array(family.cdf(y, params))
+        step = 1.0 if family.discrete else 1e-3 * np.maximum(np.abs(value), 1e-3)
+        before = ops.convert_to_tensor((value - step).astype(_dtype()))
+        before = _array(family.cdf(before, params))
+        jump = family.discrete | (value <= family.lower) | (value >= family.upper)
+        exact = np.abs(reached - level) < tolerance
+        crossed = (reached > level - tolerance) & (before < level + tolerance)
+        assert (exact | (jump & crossed)).all(), (
+            f"cdf(quantile({level})) is {reached.ravel()}"
+        )
+
+
+def _gradients(function, *arrays):
+    """Gradients of the sum of `function(*arrays)`, on any backend."""
+    tensors = [ops.convert_to_tensor(a) for a in arrays]
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            total = ops.sum(function(*tensors))
+        found = tape.gradient(total, tensors)
+    elif backend == "jax":
+        import jax
+
+        found = jax.grad(
+            lambda *t: ops.sum(function(*t)), argnums=tuple(range(len(tensors)))
+        )(*tensors)
+    else:
+        tensors = [t.detach().clone().requires_grad_() for t in tensors]
+        ops.sum(function(*tensors)).backward()
+        found = [t.grad for t in tensors]
+    return [
+        np.zeros(a.shape) if g is None else _array(g)
+        for a, g in zip(arrays, found, strict=True)
+    ]
+
+
+def _check_safety(family, params):
+    params = _array(params).astype("float32")
+    rng = np.random.default_rng(1)
+    # One row per target: each typical params with each target.
+    targets = np.concatenate(
+        [
+            [0.0, -0.0, 1.0, 0.5, 2.0, -1.0, 1e-30, 3e37, -3e37],
+            rng.choice([-1.0, 1.0], 40) * 10 ** rng.uniform(-6, 6, 40),
+            np.round(10 ** rng.uniform(0, 6, 10)),
+        ]
+    ).astype("float32")
+    y = np.tile(targets, len(params))[:, None]
+    params = np.repeat(params, len(targets), axis=0)
+    value = _array(family.log_prob(ops.convert_to_tensor(y), params))
+    assert not np.isnan(value).any(), f"`log_prob` is NaN at y={y[np.isnan(value)]}"
+    assert (value < np.inf).all(), f"`log_prob` is inf at y={y[value == np.inf]}"
+    gradients = _gradients(family.log_prob, y, params)
+    for gradient in gradients:
+        bad = np.isnan(gradient).any(axis=-1)
+        assert not bad.any(), f"the gradient of `log_prob` is NaN at y={y[bad]}"
+    outside = np.asarray(family.outside_support(y.astype("float64")))[:, 0]
+    assert (value[outside] == -np.inf).all(), (
+        "`log_prob` must be -inf outside of the support, here it is finite at "
+        f"y={y[outside & np.isfinite(value)]}"
+    )
+    for gradient in gradients:
+        assert (gradient[outside] == 0).all(), (
+            "the gradient of `log_prob` must be 0 outside of the support"
+        )
+    near = np.abs(y[:, 0]) < 100
+    if not family.discrete:
+        inside = near & (np.abs(y[:, 0]) > 1e-3) & ~outside
+        assert np.isfinite(value[inside]).all(), (
+            "`log_prob` must be finite inside of the support"
+        )
+
+
+def _grid(family, quantiles):
+    """Points and weights, `(rows, nodes)`: integrals over the support."""
+    centre = quantiles[len(quantiles) // 2]
+    width = quantiles[-2] - quantiles[1]
+    if family.discrete:
+        top = np.ceil((centre + 60.0 * (width + 2.0)).max())
+        y = np.tile(np.arange(min(top, 20000.0)), (len(centre), 1))
+        return y, np.ones_like(y)
+    low, high = np.isfinite(family.lower), np.isfinite(family.upper)
+    if low and high:
+        t, step = np.linspace(-4.0, 4.0, _NODES, retstep=True)
+        # The sigmoid without a cancellation at either end.
+        share = 1.0 / (1.0 + np.exp(-np.sinh(t)))
+        size = family.upper - family.lower
+        y = family.lower + size * share
+        weight = size * share * (1.0 - share) * np.cosh(t)
+        return np.tile(y, (len(centre), 1)), np.tile(weight * step, (len(centre), 1))
+    if low or high:
+        t, step = np.linspace(-4.5, 4.0, _NODES, retstep=True)
+        distance = np.exp(np.sinh(t)) * np.maximum(width, 1e-3)
+        weight = distance * np.cosh(t) * step
+        y = family.lower + distance if low else family.upper - distance
+        return y, weight
+    t, step = np.linspace(-15.0, 15.0, _NODES, retstep=True)
+    return centre + width * np.sinh(t), width * np.cosh(t) * step
+
+
+def _pairwise(method, y, params):
+    """`method` at each point of `(rows, nodes)`, for the params of its row."""
+    rows, nodes = y.shape
+    repeated = ops.repeat(params, nodes, axis=0)
+    flat = ops.convert_to_tensor(y.reshape(-1, 1).astype(_dtype()))
+    return _array(method(flat, repeated)).reshape(rows, nodes)
+
+
+def _check_integrals(family, params, quantiles):
+    y, weight = _grid(family, quantiles)
+    # In the dtype of the density: a rounded point is another point.
+    y = y.astype(_dtype()).astype("float64")
+    mass = np.exp(_pairwise(family.log_prob, y, params)) * weight
+    bounds = [b for b in (family.lower, family.upper) if np.isfinite(b)]
+    if family.closed and getattr(family, "atoms", False):
+        # Points on the bound itself carry the probability of the bound.
+        mass = np.where(np.isin(y, bounds), 0.0, mass)
+        at_bounds = np.tile(bounds, (len(y), 1))
+        point = np.exp(_pairwise(family.log_prob, at_bounds, params))
+        y = np.concatenate([y, at_bounds], axis=1)
+        mass = np.concatenate([mass, point], axis=1)
+        weight = np.concatenate([weight, np.zeros_like(point)], axis=1)
+    total = mass.sum(axis=1)
+    # A kink in the density costs the trapezoidal rule some digits.
+    tolerance = 5e-4 if _dtype() == "float64" else 2e-3
+    np.testing.assert_allclose(
+        total, 1.0, rtol=tolerance, err_msg="`log_prob` must integrate to 1"
+    )
+    mean = (mass * y).sum(axis=1) / total
+    variance = (mass * (y - mean[:, None]) ** 2).sum(axis=1) / total
+    unit = np.sqrt(variance)
+    if _exists(family.mean, params):
+        error = np.abs(_array(family.mean(params))[:, 0] - mean) / unit
+        assert (error < 10 * tolerance).all(), (
+            f"`mean` is off by {error.max():.2g} standard deviations"
+        )
+    if _exists(family.variance, params):
+        ratio = _array(family.variance(params))[:, 0] / variance
+        # Heavy tails: the square is integrated only as far as the grid goes.
+        assert (np.abs(ratio - 1) < 100 * tolerance).all(), (
+            f"`variance` is off by the factors {ratio}"
+        )
+    if not _exists(family.cdf, ops.convert_to_tensor(y[:, :1]), params):
+        return
+    order = np.argsort(y, axis=1, kind="stable")
+    y, mass, weight = (np.take_along_axis(a, order, axis=1) for a in (y, mass, weight))
+    smooth = not (family.discrete or getattr(family, "atoms", False))
+    summed = np.cumsum(mass, axis=1) - (0.5 * mass if smooth else 0.0)
+    cdf = _pairwise(family.cdf, y, params)
+    # Rounded points on a bound: which part of its mass is summed is open.
+    off = np.abs(np.where(np.isin(y, bounds), 0.0, cdf - summed)).max()
+    assert off < 30 * tolerance, (
+        f"`cdf` is off the integral of the density by {off:.2g}"
+    )
+    _check_crps(family, params, y, weight, cdf, unit, tolerance)
+
+
+def _check_crps(family, params, y, weight, cdf, unit, tolerance):
+    rows = np.arange(len(y))
+    for level in (0.1, 0.6):
+        column = np.array([np.searchsorted(row, level) for row in cdf])
+        column = np.minimum(column, y.shape[1] - 1)
+        target = y[rows, column][:, None]
+        if not _exists(family.crps, ops.convert_to_tensor(target), params):
+            return
+        if family.discrete:
+            # The cdf is constant from each whole number to the next.
+            squares = np.where(y < target, cdf, 1.0 - cdf) ** 2
+        else:
+            squares = 0.5 * (
+                np.where(y < target, cdf, 1.0 - cdf) ** 2
+                + np.where(y <= target, cdf, 1.0 - cdf) ** 2
+            )
+        expected = (squares * weight).sum(axis=1)
+        got = _array(family.crps(_tensor(target), params))
+        error = np.abs(got[:, 0] - expected) / unit
+        assert (error < 30 * tolerance).all(), (
+            f"`crps` is off its integral by {error.max():.2g} standard deviations"
+        )
+
+
+def _check_unit(family, params):
+    assert family.target_unit in (None, "affine", "scale"), (
+        f"`target_unit` is {family.target_unit!r}"
+    )
+    if family.target_unit is None:
+        return
+    factor = ops.convert_to_tensor(np.array([0.5, 3.0], _dtype()))
+    shift = ops.convert_to_tensor(np.array([-2.0, 1.0], _dtype()))
+    free = not (np.isfinite(family.lower) or np.isfinite(family.upper))
+    if family.target_unit == "affine":
+        moved = family.affine(params, shift, factor)
+        if not free:
+            return  # the bounds stay where they are
+    else:
+        shift = ops.zeros_like(shift)
+        moved = family.rescale(params, factor)
+    y = family.sample(params, seed=0)
+    there = _array(family.log_prob(shift + factor * y, moved))
+    here = _array(family.log_prob(y, params)) - np.log(_array(factor)).sum()
+    np.testing.assert_allclose(
+        there,
+        here,
+        rtol=1e-3,
+        atol=1e-3,
+        err_msg=f"`{'affine' if free else 'rescale'}` must move the density with y",
+    )
+
+
+def _check_draws(family, params, quantiles, draws, seed):
+    rows = len(_array(params))
+    noise = family.draw_noise((3, rows, 1), seed=seed)
+    if not _exists(lambda: family.sample(params, (3,), noise=noise)):
+        return
+    first = _array(family.sample(params, (3,), noise=noise))
+    second = _array(family.sample(params, (3,), noise=noise))
+    np.testing.assert_array_equal(first, second, "the same noise, the same draw")
+    sample = _array(family.sample(params, (draws,), seed=seed))
+    assert sample.shape == (draws, rows, 1), (
+        f"`sample` has shape {sample.shape}, expected {(draws, rows, 1)}"
+    )
+    assert np.isfinite(sample).all(), "draws must be finite"
+    outside = np.asarray(family.outside_support(sample))
+    assert not outside.any(), f"draws outside of the support: {sample[outside][:3]}"
+    if quantiles is None or not _exists(family.cdf, _tensor(quantiles[0]), params):
+        return
+    for level, point in zip(_levels(family), quantiles, strict=True):
+        expected = _array(family.cdf(_tensor(point), params))
+        share = (sample <= point).mean(axis=0)
+        error = 5 * np.sqrt(expected * (1 - expected) / draws) + 1e-3
+        assert (np.abs(share - expected) < error).all(), (
+            f"a share {share.ravel()} of the draws lies below the quantile {level}, "
+            f"whose probability is {expected.ravel()}"
+        )

@@ -1,0 +1,135 @@
+import keras
+import numpy as np
+from keras import KerasTensor
+from keras import ops
+
+from keras_uq_layers import arguments
+from keras_uq_layers.calibration._base import to_array
+from keras_uq_layers.calibration.prediction_sets import labels
+from keras_uq_layers.numerics import at_least_float32
+from keras_uq_layers.registration import register
+
+_RANGE = 1e4
+
+
+@register("TemperatureScaling")
+class TemperatureScaling(keras.layers.Layer):
+    """Divides logits by one temperature, fitted after training.
+
+    ```
+    output = logits / temperature
+    ```
+
+    Put it after the last layer of a trained classifier, call `fit` with the
+    logits and labels of data that the model was not trained on, and save the
+    model: the temperature is a weight that no training changes. A temperature
+    above 1 makes probabilities more modest; the most likely class stays. The
+    guarantee: no other temperature has a smaller negative log likelihood on
+    the calibration set, so that it is never larger than without.
+
+    Args:
+        temperature: Temperature before `fit`, a positive float.
+        **kwargs: As for `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: Tensor of logits.
+
+    Input shape:
+        `(batch, ..., K)`; with `K = 1` the logit of the second of two classes.
+
+    Output shape:
+        The same; float32 or wider, also under a mixed policy.
+
+    Raises:
+        ValueError: `temperature` is not a positive finite number.
+
+    Example:
+
+    >>> layer = uq.TemperatureScaling()
+    >>> logits = np.array([[4.0, 0.0]] * 4)
+    >>> layer.fit(logits, [0, 0, 0, 1])  # three of four are right, not 98 %
+    >>> [round(float(p), 2) for p in ops.softmax(layer(logits[:1]))[0]]
+    [0.75, 0.25]
+
+    References:
+        Guo et al., 2017, "On Calibration of Modern Neural Networks", ICML,
+        arXiv:1706.04599.
+    """
+
+    def __init__(self, temperature=1.0, **kwargs):
+        # Logits in half precision have lost what is to be calibrated.
+        super().__init__(autocast=False, **kwargs)
+        self.initial_temperature = arguments.positive_float("temperature", temperature)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        self.temperature = self.add_weight(
+            name="temperature",
+            shape=(),
+            dtype=self._output_dtype,
+            initializer=keras.initializers.Constant(self.initial_temperature),
+            trainable=False,
+            autocast=False,
+        )
+
+    def call(self, inputs):
+        return ops.cast(inputs, self._output_dtype) / self.temperature
+
+    def fit(self, logits, y):
+        """Sets the temperature of highest likelihood.
+
+        Args:
+            logits: Array `(N, K)`: what enters this layer.
+            y: Labels `(N,)` or `(N, 1)`, whole numbers from 0 on.
+
+        Raises:
+            ValueError: Labels out of range, shapes that do not agree, or no
+                best temperature: all labels are the most likely class (a
+                temperature of 0), or the logits say nothing about them.
+        """
+        logits = to_array(logits)
+        if logits.ndim != 2 or len(logits) < 1 or not np.isfinite(logits).all():
+            raise ValueError(
+                "`logits` must be finite, of shape (N, K). "
+                f"Received: logits of shape {logits.shape}"
+            )
+        if not self.built:
+            self.build(logits.shape)
+        if logits.shape[1] == 1:
+            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+        y = labels(y, *logits.shape)
+        logits = logits - logits.max(axis=1, keepdims=True)
+        chosen = logits[np.arange(len(y)), y]
+
+        def slope(inverse):
+            """Derivative of the loss, which is convex in 1 / temperature."""
+            weights = np.exp(inverse * logits)
+            weights /= weights.sum(axis=1, keepdims=True)
+            return np.mean((weights * logits).sum(axis=1) - chosen)
+
+        low, high = 1.0 / _RANGE, _RANGE
+        if not slope(low) < 0 < slope(high):
+            raise ValueError(
+                "`y` must be predicted by `logits` better than by chance, and not "
+                "without a mistake: there is no best temperature between "
+                f"{1 / _RANGE:g} and {_RANGE:g}. Received: "
+                f"{np.count_nonzero(chosen == 0)} of {len(y)} labels are the most "
+                "likely class"
+            )
+        for _ in range(200):
+            middle = np.sqrt(low * high)
+            low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+        self.temperature.assign(1.0 / np.sqrt(low * high))
+
+    @property
+    def _output_dtype(self):
+        return at_least_float32(self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def compute_output_spec(self, inputs):
+        return KerasTensor(inputs.shape, dtype=self._output_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.initial_temperature}

@@ -1,0 +1,253 @@
+"""The normal distribution cut off at bounds, what is outside being impossible.
+
+The bounds are floats, `-inf` and `inf` allowed, in the unit of `y`. Far from
+the centre the mass between them underflows: all is computed relative to the
+density at the point `nearest` to the centre, in logarithms.
+"""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_uq_layers.numerics.division import divide
+from keras_uq_layers.numerics.division import half_difference
+from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.normal import log_ndtr_scaled
+from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
+# Stands for an infinite bound in standardised units: all mass is inside, and
+# its square does not overflow.
+_FAR = 1e6
+
+
+def truncated_normal_log_prob(y, loc, scale, lower, upper):
+    """Log density of the truncated normal distribution, in nats.
+
+    ```
+    log p(y) = log N(y; loc, scale)
+             - log(Phi((upper - loc) / scale) - Phi((lower - loc) / scale))
+    ```
+
+    Args:
+        y: Tensor of observations. Outside of the bounds: `-inf`, with a
+            gradient of 0.
+        loc: Tensor, mean before the truncation.
+        scale: Tensor, standard deviation before the truncation, positive.
+        lower: Float, lower bound or `-inf`.
+        upper: Float, upper bound or `inf`.
+
+    Returns:
+        Tensor of the broadcast shape, float32 or wider.
+
+    Example:
+
+    >>> round(float(truncated_normal_log_prob(0.0, 0.0, 1.0, 0.0, np.inf)), 4)
+    -0.2258
+    """
+    y, loc, scale = widen(y, loc, scale)
+    outside = (y < lower) | (y > upper)
+    inner = lower if np.isfinite(lower) else (upper if np.isfinite(upper) else 0.0)
+    y = ops.where(outside, ops.full_like(y, inner), y)
+    low, high = _standardise(loc, scale, lower, upper)
+    nearest, log_mass = _log_mass(low, high)
+    z = divide(*half_difference(y, loc, scale))
+    inside = (
+        -(0.5 * (z - nearest)) * (z + nearest)
+        - ops.log(scale)
+        - HALF_LOG_TWO_PI
+        - log_mass
+    )
+    return ops.where(outside, ops.full_like(inside, -np.inf), inside)
+
+
+def truncated_normal_cdf(y, loc, scale, lower, upper):
+    """Distribution function of the truncated normal distribution.
+
+    ```
+    F(y) = (Phi(z) - Phi(l)) / (Phi(u) - Phi(l))
+    ```
+
+    with `z`, `l` and `u` the standardised `y`, `lower` and `upper`.
+
+    Args:
+        y: Tensor of observations.
+        loc: Tensor, mean before the truncation.
+        scale: Tensor, standard deviation before the truncation, positive.
+        lower: Float, lower bound or `-inf`.
+        upper: Float, upper bound or `inf`.
+
+    Returns:
+        Tensor of probabilities of the broadcast shape, float32 or wider.
+
+    Example:
+
+    >>> round(float(truncated_normal_cdf(0.0, 0.0, 1.0, -1.0, 1.0)), 4)
+    0.5
+    """
+    y, loc, scale = widen(y, loc, scale)
+    low, high = _standardise(loc, scale, lower, upper)
+    z = divide(*half_difference(y, loc, scale))
+    return _cdf(z, low, high)
+
+
+def truncated_normal_crps(y, loc, scale, lower, upper):
+    """Continuous ranked probability score, in the unit of `y`.
+
+    ```
+    crps = scale (|w - z| + z (2 F(z) - 1) + 2 phi(z) / m
+         - (Phi(sqrt(2) u) - Phi(sqrt(2) l)) / (sqrt(pi) m^2))
+    ```
+
+    with `w` the standardised `y`, `z` its value clipped to `[l, u]` and
+    `m = Phi(u) - Phi(l)`.
+
+    Args:
+        y: Tensor of observations.
+        loc: Tensor, mean before the truncation.
+        scale: Tensor, standard deviation before the truncation, positive.
+        lower: Float, lower bound or `-inf`.
+        upper: Float, upper bound or `inf`.
+
+    Returns:
+        Tensor of the broadcast shape, float32 or wider.
+
+    Example:
+
+    >>> round(float(truncated_normal_crps(0.0, 0.0, 1.0, -1.0, 1.0)), 4)
+    0.1507
+
+    Reference:
+        Jordan, Krueger & Lerch, 2019, "Evaluating Probabilistic Forecasts
+        with scoringRules", J. Stat. Software 90(12), doi:10.18637/jss.v090.i12.
+    """
+    y, loc, scale = widen(y, loc, scale)
+    low, high = _standardise(loc, scale, lower, upper)
+    w = divide(*half_difference(y, loc, scale))
+    z = ops.minimum(ops.maximum(w, low), high)
+    nearest, log_mass = _log_mass(low, high)
+    root = math.sqrt(2.0)
+    _, log_double = _log_mass(root * low, root * high)
+    log_density = -(0.5 * (z - nearest)) * (z + nearest) - HALF_LOG_TWO_PI - log_mass
+    # Both masses are relative to the density at `nearest`, whose square is
+    # the one at sqrt(2) times it.
+    spread = ops.exp(log_double - 2.0 * log_mass) / math.sqrt(math.pi)
+    value = (
+        ops.abs(w - z)
+        + z * (2.0 * _cdf(z, low, high) - 1.0)
+        + 2.0 * ops.exp(log_density)
+        - spread
+    )
+    return scale * value
+
+
+def truncated_normal_moments(loc, scale, lower, upper):
+    """Mean and variance of the truncated normal distribution.
+
+    By quadrature (Gauss-Legendre, 48 nodes over the part of the interval that
+    holds the mass): the closed forms are differences of large numbers where
+    the bounds cut off a tail.
+
+    Args:
+        loc: Tensor, mean before the truncation.
+        scale: Tensor, standard deviation before the truncation, positive.
+        lower: Float, lower bound or `-inf`.
+        upper: Float, upper bound or `inf`.
+
+    Returns:
+        Two tensors of the broadcast shape: mean in the unit of `y`, variance
+        in its square; float32 or wider.
+
+    Example:
+
+    >>> mean, variance = truncated_normal_moments(0.0, 1.0, 0.0, np.inf)
+    >>> round(float(mean), 4), round(float(variance), 4)
+    (0.7979, 0.3634)
+    """
+    loc, scale = widen(loc, scale)
+    low, high = _standardise(loc, scale, lower, upper)
+    nearest = _nearest(low, high)
+    # The density falls by exp(-reach) over this distance from `nearest`.
+    reach = 120.0
+    size = ops.abs(nearest)
+    span = reach / (size + ops.sqrt(ops.square(ops.minimum(size, 1e15)) + reach))
+    left = ops.maximum(low - nearest, -span)
+    right = ops.minimum(high - nearest, span)
+    nodes = ops.convert_to_tensor(0.5 * (_NODES + 1.0), loc.dtype)
+    weights = ops.convert_to_tensor(_WEIGHTS, loc.dtype)
+    steps = left[..., None] + (right - left)[..., None] * nodes
+    density = weights * ops.exp(-steps * (nearest[..., None] + 0.5 * steps))
+    density = density / ops.sum(density, axis=-1, keepdims=True)
+    mean = ops.sum(density * steps, axis=-1)
+    variance = ops.sum(density * ops.square(steps - mean[..., None]), axis=-1)
+    origin = ops.clip(loc, lower, upper)
+    mean = ops.clip(origin + scale * mean, lower, upper)
+    return mean, ops.square(scale) * variance
+
+
+def _standardise(loc, scale, lower, upper):
+    one = ops.ones_like(loc * scale)
+    low, high = -_FAR * one, _FAR * one
+    if np.isfinite(lower):
+        low = divide(*half_difference(lower * one, loc, scale))
+        high = ops.maximum(high, low + _FAR)
+    if np.isfinite(upper):
+        high = divide(*half_difference(upper * one, loc, scale))
+        if not np.isfinite(lower):
+            low = ops.minimum(low, high - _FAR)
+    return low, high
+
+
+def _nearest(low, high):
+    zero = ops.zeros_like(low)
+    return ops.where(low > 0, low, ops.where(high < 0, high, zero))
+
+
+def _cdf(z, low, high):
+    below, above = z <= low, z >= high
+    inside = ops.where(below | above, 0.5 * low + 0.5 * high, z)
+    nearest, log_mass = _log_mass(low, high)
+    near_part, log_part = _log_mass(low, inside)
+    # Each is relative to its own nearest point.
+    shift = (0.5 * (near_part - nearest)) * (near_part + nearest)
+    value = ops.exp(ops.minimum(log_part - log_mass - shift, 0.0))
+    value = ops.where(below, ops.zeros_like(value), value)
+    return ops.where(above, ops.ones_like(value), value)
+
+
+def _log_mass(low, high):
+    """`nearest` and `log(Phi(high) - Phi(low)) + nearest^2 / 2`."""
+    nearest = _nearest(low, high)
+    width = high - low
+    middle = 0.5 * low + 0.5 * high
+    # A narrow interval: the difference of the tails has lost its digits, the
+    # Taylor series of the integral has not.
+    narrow = (width < 0.05) & (ops.abs(middle) * width < 0.05)
+    one = ops.ones_like(low)
+    w = ops.where(narrow, width, 0.01 * one)
+    m = ops.where(narrow, middle, 0.0 * one)
+    n = ops.where(narrow, nearest, 0.0 * one)
+    mm, ww = m * m, w * w
+    series = (mm - 1.0) * ww / 24.0 + (mm * mm - 6.0 * mm + 3.0) * ww * ww / 1920.0
+    narrow_value = (
+        ops.log(w) + ops.log1p(series) - (0.5 * (m - n)) * (m + n) - HALF_LOG_TWO_PI
+    )
+    # Both sides of 0: one minus two tails.
+    both = (low <= 0) & (high >= 0)
+    b_low = ops.where(both, low, -one)
+    b_high = ops.where(both, high, one)
+    root = math.sqrt(0.5)
+    tails = 0.5 * (ops.erfc(-b_low * root) + ops.erfc(b_high * root))
+    straddle = both & (tails < 0.9999)
+    both_value = ops.log1p(-ops.where(straddle, tails, 0.5 * one))
+    # One side: the tail at the nearer bound without that at the farther one.
+    beyond = ops.logical_not(both | narrow)
+    near_bound = ops.where(beyond, -ops.abs(nearest), -one)
+    distance = ops.where(beyond, width, one)
+    log_near = log_ndtr_scaled(near_bound)
+    log_far = log_ndtr_scaled(near_bound - distance)
+    ratio = log_far - log_near - distance * (0.5 * distance - near_bound)
+    beyond_value = log_near + ops.log(-ops.expm1(ops.minimum(ratio, -1e-6)))
+    value = ops.where(both, both_value, beyond_value)
+    return nearest, ops.where(narrow, narrow_value, value)
