@@ -111,4 +111,39 @@ CASES = [
         (4, 2, 3),
         expect={"trainable": 2, **DENSE_VARIATIONAL, "seeds": 2},
     ),
+    *[
+        Case(
+            layer,
+            {"filters": 4, "kernel_size": 3, "kl_weight": 0.01, **options},
+            shape,
+            expect={"trainable": trainable, **DENSE_VARIATIONAL},
+        )
+        for layer, shape, trainable, options in [
+            ("Conv1DVariational", (3, 6, 2), 2, {"padding": "causal"}),
+            (
+                "Conv1DVariational",
+                (3, 6, 2),
+                3,
+                {"posterior": "low_rank", "dilation_rate": 2},
+            ),
+            ("Conv2DVariational", (3, 6, 5, 2), 2, {"estimator": "flipout"}),
+            (
+                "Conv2DVariational",
+                (3, 6, 5, 2),
+                3,
+                {
+                    "estimator": "local_reparameterization",
+                    "strides": (2, 1),
+                    "padding": "same",
+                    "deterministic_bias": True,
+                },
+            ),
+            (
+                "Conv3DVariational",
+                (2, 4, 5, 3, 2),
+                2,
+                {"activation": "relu", "padding": "same", "use_bias": False},
+            ),
+        ]
+    ],
 ]

@@ -67,24 +67,25 @@ class RandomWeights:
             regularizer=lambda _: self.weighted_kl(),
             seed=self.seed,
         )
-        for name in shapes:
-            self.priors[name].build(add_weight, f"{name}_prior")
+        for name, prior in self.priors.items():
+            prior.build(add_weight, f"{name}_prior")
 
     def weighted_kl(self):
         return ops.convert_to_tensor(self.kl_weight) * self.kl()
 
     def kl(self):
         """KL divergence from the posterior to the prior, in nats: a scalar."""
-        loc, scale = self.posterior.loc(), self.posterior.marginal_scale()
+        posterior = self.posterior
+        loc = posterior.unpack(posterior.loc())
+        scale = posterior.unpack(posterior.marginal_scale())
         needs_draw = len(self.generators) > 1
-        draw = self.posterior.draw(self._noise(-1)) if needs_draw else None
-        kl, start = -self.posterior.entropy(), 0
-        for name, shape in self.posterior.shapes.items():
-            part = slice(start, start + math.prod(shape))
-            kl = kl + self.priors[name].cross_entropy(
-                loc[part], scale[part], draw[part] if needs_draw else None
-            )
-            start = part.stop
+        noise = self._noise(-1) if needs_draw else None
+        draw = posterior.unpack(posterior.draw(noise)) if needs_draw else {}
+        # The priors are independent: what is left of the KL beyond that of
+        # the single weights is the correlation between them.
+        kl = posterior.total_correlation()
+        for name, prior in self.priors.items():
+            kl = kl + prior.kl(loc[name], scale[name], draw.get(name))
         return kl
 
     def draw(self):
@@ -107,7 +108,8 @@ class VariationalLayer(keras.layers.Layer):
     """Abstract: a linear map with random kernel and bias, and an activation.
 
     A subclass names the `estimators` that exist for it, the default first,
-    gives the shapes in `build` and the linear map in `_linear`.
+    gives the shapes in `build`, the linear map in `_linear` and the layer
+    without randomness in `_plain_layer`.
     """
 
     estimators: tuple[str, ...] = ()
@@ -145,7 +147,9 @@ class VariationalLayer(keras.layers.Layer):
             self.bias_prior = get_prior(bias_prior, "bias_prior")
         self.estimator = self._check_estimator(estimator)
         self.seed = seed
-        priors = {"kernel": self.prior, "bias": self.bias_prior or self.prior.copy()}
+        priors = {"kernel": self.prior}
+        if use_bias and not deterministic_bias:
+            priors["bias"] = self.bias_prior or self.prior.copy()
         self.random_weights = RandomWeights(self.posterior, priors, seed)
         self.seed_generators = self.random_weights.generators
         self.supports_masking = True
@@ -230,21 +234,39 @@ class VariationalLayer(keras.layers.Layer):
         return outputs
 
     def _flipout(self, inputs):
-        posterior, generator = self.posterior, self.seed_generators[0]
+        posterior = self.posterior
         mean = posterior.unpack(posterior.loc())
         change = self.random_weights.perturbation()
         outputs = self._affine(inputs, mean["kernel"], mean.get("bias"))
-        signs_in = self._signs(self._sign_shape(inputs), generator)
+        signs_in, signs_out = self._signs(inputs, outputs)
         changed = self._linear(inputs * signs_in, self._cast(change["kernel"]))
         if "bias" in change:
             # The bias is the weight of a constant input, whose sign is +1.
             changed = self._add_bias(changed, self._cast(change["bias"]))
-        signs_out = self._signs(self._sign_shape(outputs), generator)
         return outputs + changed * signs_out
 
-    def _signs(self, shape, generator):
-        uniform = keras.random.uniform(shape, dtype="float32", seed=generator)
-        return self._cast(ops.where(uniform < 0.5, -1.0, 1.0))
+    def _signs(self, inputs, outputs):
+        """Random signs of one example's inputs and outputs, from one draw.
+
+        They are the same at all positions of an example: it keeps one set of
+        weights, as a kernel that is shared between positions must.
+        """
+        axis = self._channel_axis
+        sizes = inputs.shape[axis], outputs.shape[axis]
+        uniform = keras.random.uniform(
+            (ops.shape(inputs)[0], sum(sizes)),
+            minval=-1.0,
+            dtype="float32",
+            seed=self.seed_generators[0],
+        )
+        signs = self._cast(ops.where(uniform < 0.0, -1.0, 1.0))
+
+        def spread(signs):
+            shape = [-1] + [1] * (len(inputs.shape) - 1)
+            shape[axis] = signs.shape[-1]
+            return ops.reshape(signs, shape)
+
+        return spread(signs[:, : sizes[0]]), spread(signs[:, sizes[0] :])
 
     def _local_reparameterization(self, inputs):
         posterior = self.posterior
@@ -270,13 +292,37 @@ class VariationalLayer(keras.layers.Layer):
         return ops.cast(tensor, self.compute_dtype)
 
     def _linear(self, inputs, kernel):
+        """The map that the kernel stands for."""
         raise NotImplementedError
+
+    def _plain_layer(self):
+        """The Keras layer with the same arguments and no randomness."""
+        raise NotImplementedError
+
+    @property
+    def _channel_axis(self):
+        return -1
 
     def _add_bias(self, outputs, bias):
+        if self._channel_axis == 1:
+            bias = ops.reshape(bias, (-1,) + (1,) * (len(outputs.shape) - 2))
         return outputs + bias
 
-    def _sign_shape(self, tensor):
-        raise NotImplementedError
+    def compute_output_shape(self, input_shape):
+        return self._plain_layer().compute_output_shape(input_shape)
+
+    def deterministic(self):
+        """The plain Keras layer at the posterior mean, for `to_deterministic`.
+
+        Returns:
+            The layer, not built, and the weights to set once it is, or None.
+        """
+        if not self.built:
+            return self._plain_layer(), None
+        mean = self.posterior.mean
+        if self.bias is not None:
+            mean["bias"] = ops.convert_to_numpy(self.bias)
+        return self._plain_layer(), list(mean.values())
 
     def save_own_variables(self, store):
         super().save_own_variables(store)

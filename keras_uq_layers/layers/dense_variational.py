@@ -1,3 +1,4 @@
+import keras
 from keras import ops
 from keras.layers import InputSpec
 
@@ -139,8 +140,17 @@ class DenseVariational(VariationalLayer):
     def _linear(self, inputs, kernel):
         return ops.matmul(inputs, kernel)
 
-    def _sign_shape(self, tensor):
-        return ops.shape(tensor)
+    def _plain_layer(self):
+        return keras.layers.Dense(
+            self.units,
+            activation=self.activation,
+            use_bias=self.use_bias,
+            kernel_initializer=self.kernel_initializer,
+            bias_initializer=self.bias_initializer,
+            dtype=self.dtype_policy,
+            trainable=self.trainable,
+            name=self.name,
+        )
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
