@@ -1,5 +1,6 @@
 """Keras 3 layers for uncertainty quantification."""
 
+from keras_uq_layers import callbacks
 from keras_uq_layers import constraints
 from keras_uq_layers import families
 from keras_uq_layers import losses
@@ -8,12 +9,14 @@ from keras_uq_layers import numerics
 from keras_uq_layers import testing
 from keras_uq_layers import variational
 from keras_uq_layers._version import __version__
+from keras_uq_layers.deterministic import to_deterministic
 from keras_uq_layers.layers import *  # noqa: F403
 from keras_uq_layers.layers import __all__ as _layers
 from keras_uq_layers.registration import custom_objects
 
 __all__ = [
     "__version__",
+    "callbacks",
     "constraints",
     "custom_objects",
     "families",
@@ -21,6 +24,7 @@ __all__ = [
     "metrics",
     "numerics",
     "testing",
+    "to_deterministic",
     "to_tfp",
     "variational",
     *_layers,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
+import keras
 import numpy as np
 
 import keras_uq_layers as uq
@@ -35,6 +36,22 @@ class Case:
     def id(self):
         options = "-".join(str(v) for v in self.config.values() if isinstance(v, str))
         return f"{self.layer}-{options}" if options else self.layer
+
+
+@dataclass
+class WrapperCase(Case):
+    """A wrapper, which has the dtype of the layer inside."""
+
+    inner: str = "Dense"
+    inner_config: dict[str, Any] = field(default_factory=dict)
+
+    def make(self, **kwargs):
+        inner = getattr(keras.layers, self.inner)(**self.inner_config, **kwargs)
+        return getattr(uq, self.layer)(inner, **self.config, **kwargs)
+
+    @property
+    def id(self):
+        return f"{super().id}-{self.inner}"
 
 
 HEAD = {"half_precision_output": False, "non_trainable": 2}
@@ -146,4 +163,27 @@ CASES = [
             ),
         ]
     ],
+    WrapperCase(
+        "Variational",
+        {"kl_weight": 0.01},
+        expect={"trainable": 3, **DENSE_VARIATIONAL},
+        inner="Dense",
+        inner_config={"units": 4},
+    ),
+    WrapperCase(
+        "Variational",
+        {"kl_weight": 0.01, "weights": "kernel", "posterior": "low_rank"},
+        (3, 4, 2),
+        expect={"trainable": 5, **DENSE_VARIATIONAL, "seeds": 2},
+        inner="LSTM",
+        inner_config={"units": 4, "return_sequences": True},
+    ),
+    WrapperCase(
+        "Variational",
+        {"kl_weight": 0.01, "prior": "scale_mixture"},
+        (3, 6, 5, 2),
+        expect={"trainable": 4, **DENSE_VARIATIONAL, "seeds": 2},
+        inner="SeparableConv2D",
+        inner_config={"filters": 4, "kernel_size": 3},
+    ),
 ]

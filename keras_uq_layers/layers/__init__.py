@@ -9,6 +9,7 @@ from keras_uq_layers.layers.dense_variational import DenseVariational
 from keras_uq_layers.layers.distribution_head import DistributionHead
 from keras_uq_layers.layers.normal_likelihood import NormalLikelihood
 from keras_uq_layers.layers.normal_sampling import NormalSampling
+from keras_uq_layers.layers.variational import Variational
 
 __all__ = [
     "BumpLayer",
@@ -20,4 +21,5 @@ __all__ = [
     "DistributionHead",
     "NormalLikelihood",
     "NormalSampling",
+    "Variational",
 ]

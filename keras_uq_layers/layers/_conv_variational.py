@@ -76,6 +76,9 @@ class ConvVariational(VariationalLayer):
         return -1 if self.data_format == "channels_last" else 1
 
     def _linear(self, inputs, kernel):
+        if inputs.shape[0] == 0:
+            # TensorFlow's eager convolution returns an empty batch unchanged.
+            return ops.zeros(self.compute_output_shape(inputs.shape), kernel.dtype)
         padding = self.padding
         if padding == "causal":
             widths = [[0, 0], [0, 0], [0, 0]]

@@ -15,6 +15,7 @@ from keras_uq_layers.variational import get_prior
 REPARAMETERIZATION = "reparameterization"
 FLIPOUT = "flipout"
 LOCAL_REPARAMETERIZATION = "local_reparameterization"
+ALL_WEIGHTS = "weights"
 
 
 def check_kl_weight(kl_weight):
@@ -35,6 +36,12 @@ class RandomWeights:
     however often the layer is called in it (shared, in `TimeDistributed`, in
     a recurrent loop), on every backend. So the KL is the regularizer of the
     posterior's scale; as with any regularizer, a frozen layer adds none.
+
+    Args:
+        posterior: A `Posterior`.
+        priors: Dict from the name of a weight to its `Prior`; or
+            `{"weights": prior}`, one prior for all weights.
+        seed: Integer seed of the draws, or None.
     """
 
     def __init__(self, posterior, priors, seed):
@@ -45,7 +52,7 @@ class RandomWeights:
             kl_seed = None if seed is None else seed + 1
             self.generators.append(keras.random.SeedGenerator(kl_seed))
 
-    def build(self, layer, kl_weight, shapes, loc, fans):
+    def build(self, layer, kl_weight, shapes, loc, glorot_scales):
         """Creates the weights in `layer`; see `Posterior.build`."""
         dtype = at_least_float32(layer.variable_dtype)
 
@@ -63,7 +70,7 @@ class RandomWeights:
             add_weight,
             shapes,
             loc,
-            math.sqrt(2.0 / sum(fans)),
+            glorot_scales,
             regularizer=lambda _: self.weighted_kl(),
             seed=self.seed,
         )
@@ -76,14 +83,17 @@ class RandomWeights:
     def kl(self):
         """KL divergence from the posterior to the prior, in nats: a scalar."""
         posterior = self.posterior
-        loc = posterior.unpack(posterior.loc())
-        scale = posterior.unpack(posterior.marginal_scale())
-        needs_draw = len(self.generators) > 1
-        noise = self._noise(-1) if needs_draw else None
-        draw = posterior.unpack(posterior.draw(noise)) if needs_draw else {}
+        loc, scale = posterior.loc(), posterior.marginal_scale()
+        draw = None
+        if len(self.generators) > 1:
+            draw = posterior.draw(self._noise(-1))
         # The priors are independent: what is left of the KL beyond that of
         # the single weights is the correlation between them.
         kl = posterior.total_correlation()
+        if ALL_WEIGHTS in self.priors:
+            return kl + self.priors[ALL_WEIGHTS].kl(loc, scale, draw)
+        loc, scale = posterior.unpack(loc), posterior.unpack(scale)
+        draw = {} if draw is None else posterior.unpack(draw)
         for name, prior in self.priors.items():
             kl = kl + prior.kl(loc[name], scale[name], draw.get(name))
         return kl
@@ -147,9 +157,10 @@ class VariationalLayer(keras.layers.Layer):
             self.bias_prior = get_prior(bias_prior, "bias_prior")
         self.estimator = self._check_estimator(estimator)
         self.seed = seed
-        priors = {"kernel": self.prior}
-        if use_bias and not deterministic_bias:
-            priors["bias"] = self.bias_prior or self.prior.copy()
+        if self.bias_prior and use_bias and not deterministic_bias:
+            priors = {"kernel": self.prior, "bias": self.bias_prior}
+        else:
+            priors = {ALL_WEIGHTS: self.prior}
         self.random_weights = RandomWeights(self.posterior, priors, seed)
         self.seed_generators = self.random_weights.generators
         self.supports_masking = True
@@ -203,7 +214,7 @@ class VariationalLayer(keras.layers.Layer):
             self.initial_kl_weight,
             shapes,
             lambda: ops.convert_to_tensor(self.posterior_loc),
-            fans,
+            dict.fromkeys(shapes, math.sqrt(2.0 / sum(fans))),
         )
 
     @property

@@ -49,7 +49,8 @@ class DenseVariational(VariationalLayer):
             object of `uq.variational`.
         prior: `"normal"`, which is N(0, 1), `"scale_mixture"` or an object of
             `uq.variational`.
-        bias_prior: Prior of the bias; `None` is the same as `prior`.
+        bias_prior: Prior of the bias; `None` is that of the kernel, its scale
+            included where it is learned.
         use_bias: Whether there is a bias.
         deterministic_bias: Whether the bias is an ordinary weight.
         kernel_initializer: Initializer of the posterior means of the kernel.

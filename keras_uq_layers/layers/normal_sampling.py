@@ -115,6 +115,18 @@ class NormalSampling(keras.layers.Layer):
         shape = self.compute_output_shape(inputs.shape)
         return KerasTensor(shape, dtype=self._output_dtype)
 
+    def deterministic(self):
+        """This layer with its mean as output, for `to_deterministic`.
+
+        In training it still samples, as Keras's own dropout still drops.
+
+        Returns:
+            The layer, not built, and the weights to set once it is, or None.
+        """
+        config = {**self.get_config(), "sample_at_inference": False}
+        weights = self.get_weights() if self.built else None
+        return type(self).from_config(config), weights
+
     def save_own_variables(self, store):
         super().save_own_variables(store)
         save_seed_states([self.seed_generator], store)

@@ -8,6 +8,7 @@ the random number generator serves them all.
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_uq_layers import arguments
@@ -39,7 +40,7 @@ class Posterior(WeightDistribution):
             initial_scale = arguments.positive_float("initial_scale", initial_scale)
         self.initial_scale = initial_scale
 
-    def build(self, add_weight, shapes, loc, glorot_scale, regularizer, seed=None):
+    def build(self, add_weight, shapes, loc, glorot_scales, regularizer, seed=None):
         """Creates the weights of the posterior in a layer.
 
         Args:
@@ -47,7 +48,7 @@ class Posterior(WeightDistribution):
             shapes: Dict from the name of a random weight to its shape, in the
                 order of the flat vector.
             loc: Function that returns the mean, a tensor of shape `(n,)`.
-            glorot_scale: Glorot standard deviation of the kernel.
+            glorot_scales: Dict from that name to the Glorot standard deviation.
             regularizer: Function of a variable; Keras adds its value, the
                 weighted KL, once per forward pass.
             seed: Integer seed of random initial values.
@@ -55,12 +56,19 @@ class Posterior(WeightDistribution):
         self.shapes = shapes
         self.size = sum(math.prod(shape) for shape in shapes.values())
         self._loc = loc
-        scale = self.initial_scale or 0.1 * glorot_scale
+        scales = np.concatenate(
+            [
+                np.full(math.prod(shape), self.initial_scale or 0.1 * glorot)
+                for shape, glorot in zip(
+                    shapes.values(), glorot_scales.values(), strict=True
+                )
+            ]
+        )
         self._raw_scale = add_weight(
             name="posterior_raw_scale",
             shape=(self.size,),
             initializer=lambda shape, dtype: positive_inverse(
-                ops.full(shape, scale, dtype), _SCALE_FLOOR
+                ops.convert_to_tensor(scales, dtype), _SCALE_FLOOR
             ),
             regularizer=regularizer,
         )
