@@ -58,7 +58,8 @@ class KLWarmup(keras.callbacks.Callback):
         """Share of the full weight in an epoch, counted from 0."""
         return self.start + (1.0 - self.start) * min(1.0, epoch / self.epochs)
 
-    def on_train_begin(self, logs=None):
+    def on_epoch_begin(self, epoch, logs=None):
+        # Looked for in each epoch: the first one may build layers.
         self._values = [
             (layer.name, layer.kl_weight, _full_value(layer))
             for layer in self.model._flatten_layers()
@@ -69,22 +70,16 @@ class KLWarmup(keras.callbacks.Callback):
                 "The model must have a layer with a `kl_weight` for `KLWarmup`. "
                 f"Received: model={self.model.name!r}"
             )
-
-    def on_epoch_begin(self, epoch, logs=None):
         for _, variable, value in self._values:
             variable.assign(value * self.factor(epoch))
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is None:
             return
-        weights = [
-            (name, float(ops.convert_to_numpy(variable)))
-            for name, variable, _ in self._values
-        ]
-        if len({weight for _, weight in weights}) == 1:
-            logs["kl_weight"] = weights[0][1]
-        else:
-            logs.update({f"kl_weight/{name}": weight for name, weight in weights})
+        differ = len({value for _, _, value in self._values}) > 1
+        for name, variable, _ in self._values:
+            key = f"kl_weight/{name}" if differ else "kl_weight"
+            logs[key] = float(ops.convert_to_numpy(variable))
 
 
 def _full_value(layer):

@@ -38,36 +38,41 @@ class RandomWeights:
     posterior's scale; as with any regularizer, a frozen layer adds none.
 
     Args:
+        layer: The layer that the weights are created in.
+        kl_weight: Weight of the KL, a float; held as a variable.
         posterior: A `Posterior`.
         priors: Dict from the name of a weight to its `Prior`; or
             `{"weights": prior}`, one prior for all weights.
         seed: Integer seed of the draws, or None.
     """
 
-    def __init__(self, posterior, priors, seed):
-        self.posterior, self.priors, self.seed = posterior, priors, seed
+    def __init__(self, layer, kl_weight, posterior, priors, seed):
+        self.layer, self.posterior, self.priors = layer, posterior, priors
+        self.seed = seed
         self.generators = [keras.random.SeedGenerator(seed)]
         if any(prior.needs_draw for prior in priors.values()):
             # Its own stream: reading `model.losses` must not move the weights'.
             kl_seed = None if seed is None else seed + 1
             self.generators.append(keras.random.SeedGenerator(kl_seed))
 
-    def build(self, layer, kl_weight, shapes, loc, glorot_scales):
-        """Creates the weights in `layer`; see `Posterior.build`."""
-        dtype = at_least_float32(layer.variable_dtype)
-
-        def add_weight(**kwargs):
-            # Posteriors live in float32 or wider under a mixed policy too.
-            return layer.add_weight(dtype=dtype, autocast=False, **kwargs)
-
-        self.kl_weight = add_weight(
+        # Here and not in `build`: a callback may look for it before the first
+        # step of training builds the layer.
+        self.kl_weight = self._add_weight(
             name="kl_weight",
             shape=(),
             initializer=keras.initializers.Constant(kl_weight),
             trainable=False,
         )
+
+    def _add_weight(self, **kwargs):
+        # Posteriors live in float32 or wider under a mixed policy, too.
+        dtype = at_least_float32(self.layer.variable_dtype)
+        return self.layer.add_weight(dtype=dtype, autocast=False, **kwargs)
+
+    def build(self, shapes, loc, glorot_scales):
+        """Creates the weights in the layer; see `Posterior.build`."""
         self.posterior.build(
-            add_weight,
+            self._add_weight,
             shapes,
             loc,
             glorot_scales,
@@ -75,7 +80,7 @@ class RandomWeights:
             seed=self.seed,
         )
         for name, prior in self.priors.items():
-            prior.build(add_weight, f"{name}_prior")
+            prior.build(self._add_weight, f"{name}_prior")
 
     def weighted_kl(self):
         return ops.convert_to_tensor(self.kl_weight) * self.kl()
@@ -161,7 +166,9 @@ class VariationalLayer(keras.layers.Layer):
             priors = {"kernel": self.prior, "bias": self.bias_prior}
         else:
             priors = {ALL_WEIGHTS: self.prior}
-        self.random_weights = RandomWeights(self.posterior, priors, seed)
+        self.random_weights = RandomWeights(
+            self, self.initial_kl_weight, self.posterior, priors, seed
+        )
         self.seed_generators = self.random_weights.generators
         self.supports_masking = True
 
@@ -210,8 +217,6 @@ class VariationalLayer(keras.layers.Layer):
             ),
         )
         self.random_weights.build(
-            self,
-            self.initial_kl_weight,
             shapes,
             lambda: ops.convert_to_tensor(self.posterior_loc),
             dict.fromkeys(shapes, math.sqrt(2.0 / sum(fans))),

@@ -80,9 +80,8 @@ class NormalSampling(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.family = Normal()
         self.supports_masking = True
-
-    def build(self, input_shape):
-        self.family.units(input_shape[-1])
+        # Here and not in `build`: a callback may look for it before the first
+        # step of training builds the layer.
         self.kl_weight = self.add_weight(
             name="kl_weight",
             shape=(),
@@ -91,6 +90,9 @@ class NormalSampling(keras.layers.Layer):
             trainable=False,
             autocast=False,
         )
+
+    def build(self, input_shape):
+        self.family.units(input_shape[-1])
 
     def call(self, inputs, training=False, mask=None):
         valid = position_mask(mask, tuple(inputs.shape[:-1]))

@@ -124,12 +124,16 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
         self.prior = get_prior(prior)
         self.seed = seed
         self.random_weights = RandomWeights(
-            self.posterior, {ALL_WEIGHTS: self.prior}, seed
+            self,
+            self.initial_kl_weight,
+            self.posterior,
+            {ALL_WEIGHTS: self.prior},
+            seed,
         )
         self.seed_generators = self.random_weights.generators
         self.supports_masking = layer.supports_masking
         self._sequence_draw = None
-        self._random_paths = None
+        self._random_indices = None
 
     @staticmethod
     def _check_patterns(weights):
@@ -151,14 +155,11 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
         # make the weights of `layer` weights of this wrapper, too.
         self.random_weights.means = chosen
         shapes = {path: tuple(v.shape) for path, v in chosen.items()}
-        self._random_paths = list(shapes)
-        self.random_weights.build(
-            self,
-            self.initial_kl_weight,
-            shapes,
-            self._flat_means,
-            _glorot_scales(shapes),
-        )
+        parts = self.layer._flatten_layers()
+        order = [id(v) for part in parts for v in part._trainable_variables]
+        # By number, in the saved file: names may differ when it is loaded.
+        self._random_indices = [order.index(id(v)) for v in chosen.values()]
+        self.random_weights.build(shapes, self._flat_means, _glorot_scales(shapes))
 
     def _build_layer(self, *args, **kwargs):
         layer = self.layer
@@ -172,25 +173,22 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
 
     def _choose_weights(self):
         """Dict from the path below `layer` to the variable made random."""
-        variables = self.layer.trainable_variables
-        if not self.trainable:
-            # Frozen, perhaps before it was built: the choice stays the same.
-            parts = self.layer._flatten_layers()
-            variables = [v for part in parts for v in part._trainable_variables]
-        paths = {}
-        for variable in variables:
-            path = variable.path.split(f"{self.layer.name}/", 1)[-1]
-            while path in paths:
-                path += "_"
-            paths[path] = variable
+        parts = self.layer._flatten_layers()
+        variables = [v for part in parts for v in part._trainable_variables]
+        if self._random_indices is not None:
+            return _by_path([variables[i] for i in self._random_indices], self.layer)
+        if self.trainable:
+            # Without the parts that are frozen. Of a wrapper that is frozen
+            # before it is built, all are.
+            trained = {id(v) for v in self.layer.trainable_variables}
+            variables = [v for v in variables if id(v) in trained]
+        paths = _by_path(variables, self.layer)
         if not paths:
             raise ValueError(
                 "`layer` must have trainable weights to make random. Received: "
                 f"layer={self.layer} with {len(self.layer.weights)} weights, none "
                 "of them trainable"
             )
-        if self._random_paths is not None:
-            return {path: paths[path] for path in self._random_paths}
         if self.patterns is None:
             return paths
         for pattern in self.patterns:
@@ -304,7 +302,7 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
     def get_build_config(self):
         if not self.built:
             return None
-        return {**self._shapes_config(), "random": self._random_paths}
+        return {**self._shapes_config(), "random": self._random_indices}
 
     def _shapes_config(self):
         """The shapes as `layer` itself would have recorded them."""
@@ -317,7 +315,7 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
         return {"shapes_dict": shapes}
 
     def build_from_config(self, config):
-        self._random_paths = config.get("random")
+        self._random_indices = config.get("random")
         super().build_from_config(config)
 
     def save_own_variables(self, store):
@@ -326,6 +324,11 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
 
     def load_own_variables(self, store):
         super().load_own_variables(load_seed_states(self.seed_generators, store))
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        # A copy: Keras's own takes the layer out of the dict it is given.
+        return super().from_config(dict(config), custom_objects)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -342,6 +345,17 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
             "prior": serialize(self.prior),
             "seed": self.seed,
         }
+
+
+def _by_path(variables, layer):
+    """Dict from the path below `layer` to the variable."""
+    paths = {}
+    for variable in variables:
+        path = variable.path.split(f"{layer.name}/", 1)[-1]
+        while path in paths:
+            path += "_"
+        paths[path] = variable
+    return paths
 
 
 def _glorot_scales(shapes):
