@@ -17,6 +17,8 @@ FLIPOUT = "flipout"
 LOCAL_REPARAMETERIZATION = "local_reparameterization"
 ALL_WEIGHTS = "weights"
 
+_BITS = 16
+
 
 def check_kl_weight(kl_weight):
     if kl_weight is None:
@@ -269,20 +271,25 @@ class VariationalLayer(keras.layers.Layer):
         """
         axis = self._channel_axis
         sizes = inputs.shape[axis], outputs.shape[axis]
-        uniform = keras.random.uniform(
-            (ops.shape(inputs)[0], sum(sizes)),
-            minval=-1.0,
-            dtype="float32",
+        # Random numbers cost more than arithmetic, so a word gives 16 signs.
+        words = keras.random.randint(
+            (ops.shape(inputs)[0], -(-sum(sizes) // _BITS), 1),
+            0,
+            2**_BITS,
+            dtype="int32",
             seed=self.seed_generators[0],
         )
-        signs = self._cast(ops.where(uniform < 0.0, -1.0, 1.0))
+        masks = ops.convert_to_tensor([2**i for i in range(_BITS)], dtype="int32")
+        signs = self._cast(ops.where(ops.bitwise_and(words, masks) > 0, 1.0, -1.0))
+        signs = ops.reshape(signs, (ops.shape(signs)[0], signs.shape[1] * _BITS))
 
         def spread(signs):
-            shape = [-1] + [1] * (len(inputs.shape) - 1)
+            shape = [ops.shape(signs)[0]] + [1] * (len(inputs.shape) - 1)
             shape[axis] = signs.shape[-1]
             return ops.reshape(signs, shape)
 
-        return spread(signs[:, : sizes[0]]), spread(signs[:, sizes[0] :])
+        split = sizes[0], sum(sizes)
+        return spread(signs[:, : split[0]]), spread(signs[:, split[0] : split[1]])
 
     def _local_reparameterization(self, inputs):
         posterior = self.posterior

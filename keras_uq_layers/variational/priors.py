@@ -93,12 +93,10 @@ class NormalPrior(Prior):
         # weights: a layer may have millions. Summed term by term, so that it
         # is 0, and not the rest of large sums, where posterior and prior agree.
         prior_scale = self.scale()
-        if self.trainable_scale:
-            factor, offset = math.sqrt(0.5) / prior_scale, ops.log(prior_scale)
-        else:
-            factor, offset = math.sqrt(0.5) / prior_scale, math.log(prior_scale)
-        squares = ops.square(loc * factor) + ops.square(scale * factor)
-        return ops.sum(squares - ops.log(scale) + (offset - 0.5))
+        log = ops.log if self.trainable_scale else math.log
+        inverse, offset = 1.0 / prior_scale, log(prior_scale) - 0.5
+        squares = ops.square(loc * inverse) + ops.square(scale * inverse)
+        return ops.sum(0.5 * squares - ops.log(scale) + offset)
 
     def get_config(self):
         return {
