@@ -1,6 +1,7 @@
 """Keras 3 layers for uncertainty quantification."""
 
 from keras_uq_layers import calibration
+from keras_uq_layers import callbacks
 from keras_uq_layers import constraints
 from keras_uq_layers import families
 from keras_uq_layers import losses
@@ -10,6 +11,7 @@ from keras_uq_layers import testing
 from keras_uq_layers import variational
 from keras_uq_layers._version import __version__
 from keras_uq_layers.calibration import TemperatureScaling
+from keras_uq_layers.deterministic import to_deterministic
 from keras_uq_layers.layers import *  # noqa: F403
 from keras_uq_layers.layers import __all__ as _layers
 from keras_uq_layers.registration import custom_objects
@@ -18,6 +20,7 @@ __all__ = [
     "TemperatureScaling",
     "__version__",
     "calibration",
+    "callbacks",
     "constraints",
     "custom_objects",
     "families",
@@ -25,6 +28,7 @@ __all__ = [
     "metrics",
     "numerics",
     "testing",
+    "to_deterministic",
     "to_tfp",
     "variational",
     *_layers,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
+import keras
 import numpy as np
 
 import keras_uq_layers as uq
@@ -52,6 +53,21 @@ FAMILIES = [
     uq.families.MultivariateNormal(),
     uq.families.Quantiles([0.1, 0.5, 0.9]),
 ]
+@dataclass
+class WrapperCase(Case):
+    """A wrapper, which has the dtype of the layer inside."""
+
+    inner: str = "Dense"
+    inner_config: dict[str, Any] = field(default_factory=dict)
+
+    def make(self, **kwargs):
+        inner = getattr(keras.layers, self.inner)(**self.inner_config, **kwargs)
+        return getattr(uq, self.layer)(inner, **self.config, **kwargs)
+
+    @property
+    def id(self):
+        return f"{super().id}-{self.inner}"
+
 
 HEAD = {"half_precision_output": False, "non_trainable": 2}
 # kl_weight is the weight that is not trained
@@ -143,5 +159,62 @@ CASES = [
         {"units": 4, "kl_weight": 0.01, "prior": "scale_mixture"},
         (4, 2, 3),
         expect={"trainable": 2, **DENSE_VARIATIONAL, "seeds": 2},
+    ),
+    *[
+        Case(
+            layer,
+            {"filters": 4, "kernel_size": 3, "kl_weight": 0.01, **options},
+            shape,
+            expect={"trainable": trainable, **DENSE_VARIATIONAL},
+        )
+        for layer, shape, trainable, options in [
+            ("Conv1DVariational", (3, 6, 2), 2, {"padding": "causal"}),
+            (
+                "Conv1DVariational",
+                (3, 6, 2),
+                3,
+                {"posterior": "low_rank", "dilation_rate": 2},
+            ),
+            ("Conv2DVariational", (3, 6, 5, 2), 2, {"estimator": "flipout"}),
+            (
+                "Conv2DVariational",
+                (3, 6, 5, 2),
+                3,
+                {
+                    "estimator": "local_reparameterization",
+                    "strides": (2, 1),
+                    "padding": "same",
+                    "deterministic_bias": True,
+                },
+            ),
+            (
+                "Conv3DVariational",
+                (2, 4, 5, 3, 2),
+                2,
+                {"activation": "relu", "padding": "same", "use_bias": False},
+            ),
+        ]
+    ],
+    WrapperCase(
+        "Variational",
+        {"kl_weight": 0.01},
+        expect={"trainable": 3, **DENSE_VARIATIONAL},
+        inner="Dense",
+        inner_config={"units": 4},
+    ),
+    WrapperCase(
+        "Variational",
+        {"kl_weight": 0.01, "weights": "kernel", "posterior": "low_rank"},
+        (3, 4, 2),
+        expect={"trainable": 4, **DENSE_VARIATIONAL},
+        inner="Dense",
+        inner_config={"units": 4, "activation": "tanh"},
+    ),
+    WrapperCase(
+        "Variational",
+        {"kl_weight": 0.01, "prior": "scale_mixture"},
+        (3, 6, 5, 2),
+        expect={"trainable": 3, **DENSE_VARIATIONAL, "seeds": 2},
+        inner="LayerNormalization",
     ),
 ]

@@ -15,6 +15,9 @@ from keras_uq_layers.variational import get_prior
 REPARAMETERIZATION = "reparameterization"
 FLIPOUT = "flipout"
 LOCAL_REPARAMETERIZATION = "local_reparameterization"
+ALL_WEIGHTS = "weights"
+
+_BITS = 16
 
 
 def check_kl_weight(kl_weight):
@@ -35,56 +38,71 @@ class RandomWeights:
     however often the layer is called in it (shared, in `TimeDistributed`, in
     a recurrent loop), on every backend. So the KL is the regularizer of the
     posterior's scale; as with any regularizer, a frozen layer adds none.
+
+    Args:
+        layer: The layer that the weights are created in.
+        kl_weight: Weight of the KL, a float; held as a variable.
+        posterior: A `Posterior`.
+        priors: Dict from the name of a weight to its `Prior`; or
+            `{"weights": prior}`, one prior for all weights.
+        seed: Integer seed of the draws, or None.
     """
 
-    def __init__(self, posterior, priors, seed):
-        self.posterior, self.priors, self.seed = posterior, priors, seed
+    def __init__(self, layer, kl_weight, posterior, priors, seed):
+        self.layer, self.posterior, self.priors = layer, posterior, priors
+        self.seed = seed
         self.generators = [keras.random.SeedGenerator(seed)]
         if any(prior.needs_draw for prior in priors.values()):
             # Its own stream: reading `model.losses` must not move the weights'.
             kl_seed = None if seed is None else seed + 1
             self.generators.append(keras.random.SeedGenerator(kl_seed))
 
-    def build(self, layer, kl_weight, shapes, loc, fans):
-        """Creates the weights in `layer`; see `Posterior.build`."""
-        dtype = at_least_float32(layer.variable_dtype)
-
-        def add_weight(**kwargs):
-            # Posteriors live in float32 or wider under a mixed policy too.
-            return layer.add_weight(dtype=dtype, autocast=False, **kwargs)
-
-        self.kl_weight = add_weight(
+        # Here and not in `build`: a callback may look for it before the first
+        # step of training builds the layer.
+        self.kl_weight = self._add_weight(
             name="kl_weight",
             shape=(),
             initializer=keras.initializers.Constant(kl_weight),
             trainable=False,
         )
+
+    def _add_weight(self, **kwargs):
+        # Posteriors live in float32 or wider under a mixed policy, too.
+        dtype = at_least_float32(self.layer.variable_dtype)
+        return self.layer.add_weight(dtype=dtype, autocast=False, **kwargs)
+
+    def build(self, shapes, loc, glorot_scales):
+        """Creates the weights in the layer; see `Posterior.build`."""
         self.posterior.build(
-            add_weight,
+            self._add_weight,
             shapes,
             loc,
-            math.sqrt(2.0 / sum(fans)),
+            glorot_scales,
             regularizer=lambda _: self.weighted_kl(),
             seed=self.seed,
         )
-        for name in shapes:
-            self.priors[name].build(add_weight, f"{name}_prior")
+        for name, prior in self.priors.items():
+            prior.build(self._add_weight, f"{name}_prior")
 
     def weighted_kl(self):
         return ops.convert_to_tensor(self.kl_weight) * self.kl()
 
     def kl(self):
         """KL divergence from the posterior to the prior, in nats: a scalar."""
-        loc, scale = self.posterior.loc(), self.posterior.marginal_scale()
-        needs_draw = len(self.generators) > 1
-        draw = self.posterior.draw(self._noise(-1)) if needs_draw else None
-        kl, start = -self.posterior.entropy(), 0
-        for name, shape in self.posterior.shapes.items():
-            part = slice(start, start + math.prod(shape))
-            kl = kl + self.priors[name].cross_entropy(
-                loc[part], scale[part], draw[part] if needs_draw else None
-            )
-            start = part.stop
+        posterior = self.posterior
+        loc, scale = posterior.loc(), posterior.marginal_scale()
+        draw = None
+        if len(self.generators) > 1:
+            draw = posterior.draw(self._noise(-1))
+        # The priors are independent: what is left of the KL beyond that of
+        # the single weights is the correlation between them.
+        kl = posterior.total_correlation()
+        if ALL_WEIGHTS in self.priors:
+            return kl + self.priors[ALL_WEIGHTS].kl(loc, scale, draw)
+        loc, scale = posterior.unpack(loc), posterior.unpack(scale)
+        draw = {} if draw is None else posterior.unpack(draw)
+        for name, prior in self.priors.items():
+            kl = kl + prior.kl(loc[name], scale[name], draw.get(name))
         return kl
 
     def draw(self):
@@ -107,7 +125,8 @@ class VariationalLayer(keras.layers.Layer):
     """Abstract: a linear map with random kernel and bias, and an activation.
 
     A subclass names the `estimators` that exist for it, the default first,
-    gives the shapes in `build` and the linear map in `_linear`.
+    gives the shapes in `build`, the linear map in `_linear` and the layer
+    without randomness in `_plain_layer`.
     """
 
     estimators: tuple[str, ...] = ()
@@ -145,8 +164,13 @@ class VariationalLayer(keras.layers.Layer):
             self.bias_prior = get_prior(bias_prior, "bias_prior")
         self.estimator = self._check_estimator(estimator)
         self.seed = seed
-        priors = {"kernel": self.prior, "bias": self.bias_prior or self.prior.copy()}
-        self.random_weights = RandomWeights(self.posterior, priors, seed)
+        if self.bias_prior and use_bias and not deterministic_bias:
+            priors = {"kernel": self.prior, "bias": self.bias_prior}
+        else:
+            priors = {ALL_WEIGHTS: self.prior}
+        self.random_weights = RandomWeights(
+            self, self.initial_kl_weight, self.posterior, priors, seed
+        )
         self.seed_generators = self.random_weights.generators
         self.supports_masking = True
 
@@ -195,11 +219,9 @@ class VariationalLayer(keras.layers.Layer):
             ),
         )
         self.random_weights.build(
-            self,
-            self.initial_kl_weight,
             shapes,
             lambda: ops.convert_to_tensor(self.posterior_loc),
-            fans,
+            dict.fromkeys(shapes, math.sqrt(2.0 / sum(fans))),
         )
 
     @property
@@ -230,21 +252,44 @@ class VariationalLayer(keras.layers.Layer):
         return outputs
 
     def _flipout(self, inputs):
-        posterior, generator = self.posterior, self.seed_generators[0]
+        posterior = self.posterior
         mean = posterior.unpack(posterior.loc())
         change = self.random_weights.perturbation()
         outputs = self._affine(inputs, mean["kernel"], mean.get("bias"))
-        signs_in = self._signs(self._sign_shape(inputs), generator)
+        signs_in, signs_out = self._signs(inputs, outputs)
         changed = self._linear(inputs * signs_in, self._cast(change["kernel"]))
         if "bias" in change:
             # The bias is the weight of a constant input, whose sign is +1.
             changed = self._add_bias(changed, self._cast(change["bias"]))
-        signs_out = self._signs(self._sign_shape(outputs), generator)
         return outputs + changed * signs_out
 
-    def _signs(self, shape, generator):
-        uniform = keras.random.uniform(shape, dtype="float32", seed=generator)
-        return self._cast(ops.where(uniform < 0.5, -1.0, 1.0))
+    def _signs(self, inputs, outputs):
+        """Random signs of one example's inputs and outputs, from one draw.
+
+        They are the same at all positions of an example: it keeps one set of
+        weights, as a kernel that is shared between positions must.
+        """
+        axis = self._channel_axis
+        sizes = inputs.shape[axis], outputs.shape[axis]
+        # Random numbers cost more than arithmetic, so a word gives 16 signs.
+        words = keras.random.randint(
+            (ops.shape(inputs)[0], -(-sum(sizes) // _BITS), 1),
+            0,
+            2**_BITS,
+            dtype="int32",
+            seed=self.seed_generators[0],
+        )
+        masks = ops.convert_to_tensor([2**i for i in range(_BITS)], dtype="int32")
+        signs = self._cast(ops.where(ops.bitwise_and(words, masks) > 0, 1.0, -1.0))
+        signs = ops.reshape(signs, (ops.shape(signs)[0], signs.shape[1] * _BITS))
+
+        def spread(signs):
+            shape = [ops.shape(signs)[0]] + [1] * (len(inputs.shape) - 1)
+            shape[axis] = signs.shape[-1]
+            return ops.reshape(signs, shape)
+
+        split = sizes[0], sum(sizes)
+        return spread(signs[:, : split[0]]), spread(signs[:, split[0] : split[1]])
 
     def _local_reparameterization(self, inputs):
         posterior = self.posterior
@@ -270,13 +315,37 @@ class VariationalLayer(keras.layers.Layer):
         return ops.cast(tensor, self.compute_dtype)
 
     def _linear(self, inputs, kernel):
+        """The map that the kernel stands for."""
         raise NotImplementedError
+
+    def _plain_layer(self):
+        """The Keras layer with the same arguments and no randomness."""
+        raise NotImplementedError
+
+    @property
+    def _channel_axis(self):
+        return -1
 
     def _add_bias(self, outputs, bias):
+        if self._channel_axis == 1:
+            bias = ops.reshape(bias, (-1,) + (1,) * (len(outputs.shape) - 2))
         return outputs + bias
 
-    def _sign_shape(self, tensor):
-        raise NotImplementedError
+    def compute_output_shape(self, input_shape):
+        return self._plain_layer().compute_output_shape(input_shape)
+
+    def deterministic(self):
+        """The plain Keras layer at the posterior mean, for `to_deterministic`.
+
+        Returns:
+            The layer, not built, and the weights to set once it is, or None.
+        """
+        if not self.built:
+            return self._plain_layer(), None
+        mean = self.posterior.mean
+        if self.bias is not None:
+            mean["bias"] = ops.convert_to_numpy(self.bias)
+        return self._plain_layer(), list(mean.values())
 
     def save_own_variables(self, store):
         super().save_own_variables(store)

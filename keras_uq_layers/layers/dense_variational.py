@@ -1,3 +1,4 @@
+import keras
 from keras import ops
 from keras.layers import InputSpec
 
@@ -48,7 +49,8 @@ class DenseVariational(VariationalLayer):
             object of `uq.variational`.
         prior: `"normal"`, which is N(0, 1), `"scale_mixture"` or an object of
             `uq.variational`.
-        bias_prior: Prior of the bias; `None` is the same as `prior`.
+        bias_prior: Prior of the bias; `None` is that of the kernel, its scale
+            included where it is learned.
         use_bias: Whether there is a bias.
         deterministic_bias: Whether the bias is an ordinary weight.
         kernel_initializer: Initializer of the posterior means of the kernel.
@@ -139,8 +141,17 @@ class DenseVariational(VariationalLayer):
     def _linear(self, inputs, kernel):
         return ops.matmul(inputs, kernel)
 
-    def _sign_shape(self, tensor):
-        return ops.shape(tensor)
+    def _plain_layer(self):
+        return keras.layers.Dense(
+            self.units,
+            activation=self.activation,
+            use_bias=self.use_bias,
+            kernel_initializer=self.kernel_initializer,
+            bias_initializer=self.bias_initializer,
+            dtype=self.dtype_policy,
+            trainable=self.trainable,
+            name=self.name,
+        )
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)

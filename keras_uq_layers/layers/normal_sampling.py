@@ -80,9 +80,8 @@ class NormalSampling(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.family = Normal()
         self.supports_masking = True
-
-    def build(self, input_shape):
-        self.family.units(input_shape[-1])
+        # Here and not in `build`: a callback may look for it before the first
+        # step of training builds the layer.
         self.kl_weight = self.add_weight(
             name="kl_weight",
             shape=(),
@@ -91,6 +90,9 @@ class NormalSampling(keras.layers.Layer):
             trainable=False,
             autocast=False,
         )
+
+    def build(self, input_shape):
+        self.family.units(input_shape[-1])
 
     def call(self, inputs, training=False, mask=None):
         valid = position_mask(mask, tuple(inputs.shape[:-1]))
@@ -114,6 +116,18 @@ class NormalSampling(keras.layers.Layer):
     def compute_output_spec(self, inputs, training=False, mask=None):
         shape = self.compute_output_shape(inputs.shape)
         return KerasTensor(shape, dtype=self._output_dtype)
+
+    def deterministic(self):
+        """This layer with its mean as output, for `to_deterministic`.
+
+        In training it still samples, as Keras's own dropout still drops.
+
+        Returns:
+            The layer, not built, and the weights to set once it is, or None.
+        """
+        config = {**self.get_config(), "sample_at_inference": False}
+        weights = self.get_weights() if self.built else None
+        return type(self).from_config(config), weights
 
     def save_own_variables(self, store):
         super().save_own_variables(store)

@@ -8,6 +8,7 @@ the random number generator serves them all.
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_uq_layers import arguments
@@ -39,7 +40,7 @@ class Posterior(WeightDistribution):
             initial_scale = arguments.positive_float("initial_scale", initial_scale)
         self.initial_scale = initial_scale
 
-    def build(self, add_weight, shapes, loc, glorot_scale, regularizer, seed=None):
+    def build(self, add_weight, shapes, loc, glorot_scales, regularizer, seed=None):
         """Creates the weights of the posterior in a layer.
 
         Args:
@@ -47,7 +48,7 @@ class Posterior(WeightDistribution):
             shapes: Dict from the name of a random weight to its shape, in the
                 order of the flat vector.
             loc: Function that returns the mean, a tensor of shape `(n,)`.
-            glorot_scale: Glorot standard deviation of the kernel.
+            glorot_scales: Dict from that name to the Glorot standard deviation.
             regularizer: Function of a variable; Keras adds its value, the
                 weighted KL, once per forward pass.
             seed: Integer seed of random initial values.
@@ -55,12 +56,19 @@ class Posterior(WeightDistribution):
         self.shapes = shapes
         self.size = sum(math.prod(shape) for shape in shapes.values())
         self._loc = loc
-        scale = self.initial_scale or 0.1 * glorot_scale
+        scales = np.concatenate(
+            [
+                np.full(math.prod(shape), self.initial_scale or 0.1 * glorot)
+                for shape, glorot in zip(
+                    shapes.values(), glorot_scales.values(), strict=True
+                )
+            ]
+        )
         self._raw_scale = add_weight(
             name="posterior_raw_scale",
             shape=(self.size,),
             initializer=lambda shape, dtype: positive_inverse(
-                ops.full(shape, scale, dtype), _SCALE_FLOOR
+                ops.convert_to_tensor(scales, dtype), _SCALE_FLOOR
             ),
             regularizer=regularizer,
         )
@@ -93,18 +101,17 @@ class Posterior(WeightDistribution):
         """A draw of the flat vector from standard normal noise."""
         return self.loc() + self.perturbation(noise)
 
-    def entropy(self):
-        """Differential entropy in nats, a scalar tensor.
+    def total_correlation(self):
+        """Sum of the marginal entropies less the joint one, in nats: a scalar.
 
         ```
-        n / 2 * log(2 pi e) + log(det(covariance)) / 2
+        sum(log(marginal_scale)) - log(det(covariance)) / 2
         ```
+
+        What the KL to independent priors holds beyond the KLs of the single
+        weights: never negative, and 0 for independent weights.
         """
-        constant = 0.5 * self.size * (1.0 + math.log(2.0 * math.pi))
-        return constant + self._half_log_det(self.diagonal())
-
-    def _half_log_det(self, diagonal):
-        return ops.sum(ops.log(diagonal))
+        return 0.0
 
     def unpack(self, flat):
         """Splits a flat tensor `(n,)` into a dict of the layer's weights."""
@@ -221,21 +228,26 @@ class LowRankNormal(Posterior):
     def noise_size(self):
         return self.size + self.rank
 
+    def _shared_variance(self):
+        """Diagonal of `V V^T / n`."""
+        factor = ops.convert_to_tensor(self._factor)
+        return ops.sum(ops.square(factor), axis=-1) / self.size
+
     def marginal_scale(self):
-        squares = ops.sum(ops.square(self._factor), axis=-1)
-        return self.diagonal() * ops.sqrt(1.0 + squares / self.size)
+        return self.diagonal() * ops.sqrt(1.0 + self._shared_variance())
 
     def perturbation(self, noise):
         own, shared = noise[: self.size], noise[self.size :]
         common = ops.matmul(self._factor, shared) / math.sqrt(self.size)
         return self.diagonal() * (own + common)
 
-    def _half_log_det(self, diagonal):
+    def total_correlation(self):
         # det(I + V V^T / n) = det(I + V^T V / n), a small matrix.
         factor = ops.convert_to_tensor(self._factor)
         gram = ops.matmul(ops.transpose(factor), factor) / self.size
         root = ops.cholesky(ops.eye(self.rank, dtype=gram.dtype) + gram)
-        return super()._half_log_det(diagonal) + ops.sum(ops.log(ops.diagonal(root)))
+        half_log_det = ops.sum(ops.log(ops.diagonal(root)))
+        return 0.5 * ops.sum(ops.log1p(self._shared_variance())) - half_log_det
 
     def get_config(self):
         return {"rank": self.rank, **super().get_config()}
@@ -298,10 +310,16 @@ class FullCovarianceNormal(Posterior):
         square = ops.concatenate([packed[k:], ops.flip(packed)])
         return ops.tril(ops.reshape(square, (k, k))) / math.sqrt(self.size)
 
-    def marginal_scale(self):
+    def _shared_variance(self):
         squares = ops.sum(ops.square(self._lower()), axis=-1)
-        squares = ops.pad(squares, [[1, 0]])
-        return self.diagonal() * ops.sqrt(1.0 + squares)
+        return ops.pad(squares, [[1, 0]])
+
+    def marginal_scale(self):
+        return self.diagonal() * ops.sqrt(1.0 + self._shared_variance())
+
+    def total_correlation(self):
+        # The factor is unit triangular: its determinant is 1.
+        return 0.5 * ops.sum(ops.log1p(self._shared_variance()))
 
     def perturbation(self, noise):
         mixed = ops.pad(ops.matmul(self._lower(), noise[:-1]), [[1, 0]])

@@ -5,7 +5,6 @@ import math
 from keras import ops
 
 from keras_uq_layers import arguments
-from keras_uq_layers.numerics import divide
 from keras_uq_layers.numerics import normal_log_prob
 from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
@@ -19,9 +18,8 @@ _SCALE_FLOOR = 1e-6
 class Prior(WeightDistribution):
     """Abstract: a distribution shared by all weights of one kind.
 
-    The KL is `cross_entropy - entropy of the posterior`. A prior whose cross
-    entropy has a closed form needs the marginal means and scales of the
-    posterior only; another one sets `needs_draw` and gets a draw.
+    A prior whose KL has a closed form needs the marginal means and scales of
+    the posterior only; another one sets `needs_draw` and gets a draw.
     """
 
     needs_draw = False
@@ -29,12 +27,12 @@ class Prior(WeightDistribution):
     def build(self, add_weight, name):
         """Creates the weights of the prior, if any, in a layer."""
 
-    def cross_entropy(self, loc, scale, draw):
-        """`E_q[-log p(w)]` in nats, summed over the weights: a scalar.
+    def kl(self, loc, scale, draw):
+        """KL of independent normals to this prior, in nats: a scalar.
 
         Args:
-            loc: Posterior means, a flat tensor.
-            scale: Marginal posterior standard deviations.
+            loc: Posterior means, a tensor of any shape.
+            scale: Marginal posterior standard deviations, of that shape.
             draw: A draw from the posterior where `needs_draw`, else None.
         """
         raise NotImplementedError
@@ -90,14 +88,15 @@ class NormalPrior(Prior):
             return positive(ops.convert_to_tensor(self._raw_scale), _SCALE_FLOOR)
         return self.initial_scale
 
-    def cross_entropy(self, loc, scale, draw):
-        prior_scale = ops.convert_to_tensor(self.scale(), loc.dtype)
-        squares = ops.sum(ops.square(loc)) + ops.sum(ops.square(scale))
-        size = math.prod(loc.shape)
-        log_normalizer = ops.log(prior_scale) + 0.5 * math.log(2.0 * math.pi)
-        return 0.5 * divide(divide(squares, prior_scale), prior_scale) + (
-            size * log_normalizer
-        )
+    def kl(self, loc, scale, draw):
+        # `sum(normal_kl(loc, scale, 0, prior_scale))` in fewer passes over the
+        # weights: a layer may have millions. Summed term by term, so that it
+        # is 0, and not the rest of large sums, where posterior and prior agree.
+        prior_scale = self.scale()
+        log = ops.log if self.trainable_scale else math.log
+        inverse, offset = 1.0 / prior_scale, log(prior_scale) - 0.5
+        squares = ops.square(loc * inverse) + ops.square(scale * inverse)
+        return ops.sum(0.5 * squares - ops.log(scale) + offset)
 
     def get_config(self):
         return {
@@ -151,12 +150,14 @@ class ScaleMixturePrior(Prior):
                 "narrow_scale", f"below `wide_scale={wide_scale}`", narrow_scale
             )
 
-    def cross_entropy(self, loc, scale, draw):
+    def kl(self, loc, scale, draw):
         wide = math.log(self.weight) + normal_log_prob(draw, 0.0, self.wide_scale)
         narrow = math.log1p(-self.weight) + normal_log_prob(
             draw, 0.0, self.narrow_scale
         )
-        return -ops.sum(ops.logaddexp(wide, narrow))
+        # The entropy of the posterior is exact, the rest is one draw.
+        entropy = ops.log(scale) + 0.5 * math.log(2.0 * math.pi * math.e)
+        return -ops.sum(ops.logaddexp(wide, narrow) + entropy)
 
     def get_config(self):
         return {
