@@ -71,3 +71,13 @@ def _(family: families.Normal, params, units):
 def _(family: families.Laplace, params, units):
     loc, scale = tf.split(params, [units, units], axis=-1)
     return tfd.Independent(tfd.Laplace(loc, scale), 1)
+
+
+@distribution.register
+def _(family: families.Bernoulli, params, units):
+    return tfd.Independent(tfd.Bernoulli(logits=params, dtype=params.dtype), 1)
+
+
+@distribution.register
+def _(family: families.Categorical, params, units):
+    return tfd.OneHotCategorical(logits=params, dtype=params.dtype)

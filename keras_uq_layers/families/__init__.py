@@ -3,10 +3,12 @@
 import keras
 
 from keras_uq_layers.families.base import Family
+from keras_uq_layers.families.bernoulli import Bernoulli
+from keras_uq_layers.families.categorical import Categorical
 from keras_uq_layers.families.laplace import Laplace
 from keras_uq_layers.families.normal import Normal
 
-_BY_NAME = {cls.name: cls for cls in (Normal, Laplace)}
+_BY_NAME = {cls.name: cls for cls in (Normal, Laplace, Bernoulli, Categorical)}
 
 
 def get(identifier):
@@ -54,4 +56,12 @@ def serialize(family):
     return keras.saving.serialize_keras_object(family)
 
 
-__all__ = ["Family", "Laplace", "Normal", "get", "serialize"]
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Family",
+    "Laplace",
+    "Normal",
+    "get",
+    "serialize",
+]

@@ -15,6 +15,10 @@ from keras_uq_layers.numerics.laplace import laplace_cdf
 from keras_uq_layers.numerics.laplace import laplace_crps
 from keras_uq_layers.numerics.laplace import laplace_log_prob
 from keras_uq_layers.numerics.laplace import laplace_quantile
+from keras_uq_layers.numerics.logits import bernoulli_entropy
+from keras_uq_layers.numerics.logits import bernoulli_log_prob
+from keras_uq_layers.numerics.logits import categorical_entropy
+from keras_uq_layers.numerics.logits import categorical_log_prob
 from keras_uq_layers.numerics.masking import masked_mean
 from keras_uq_layers.numerics.masking import position_mask
 from keras_uq_layers.numerics.masking import position_weights
@@ -32,8 +36,12 @@ from keras_uq_layers.numerics.special import ndtri
 __all__ = [
     "SCALE_FLOOR",
     "at_least_float32",
+    "bernoulli_entropy",
+    "bernoulli_log_prob",
     "bump",
     "bump_threshold",
+    "categorical_entropy",
+    "categorical_log_prob",
     "divide",
     "laplace_cdf",
     "laplace_crps",
