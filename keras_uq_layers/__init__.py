@@ -10,16 +10,22 @@ from keras_uq_layers import variational
 from keras_uq_layers._version import __version__
 from keras_uq_layers.layers import *  # noqa: F403
 from keras_uq_layers.layers import __all__ as _layers
+from keras_uq_layers.prediction import ClassPrediction
+from keras_uq_layers.prediction import Prediction
+from keras_uq_layers.prediction import predict
 from keras_uq_layers.registration import custom_objects
 
 __all__ = [
     "__version__",
+    "ClassPrediction",
+    "Prediction",
     "constraints",
     "custom_objects",
     "families",
     "losses",
     "metrics",
     "numerics",
+    "predict",
     "testing",
     "to_tfp",
     "variational",
