@@ -10,6 +10,7 @@ from keras_uq_layers import families
 from keras_uq_layers.families.classes import ClassFamily
 from keras_uq_layers.prediction.prediction import ClassPrediction
 from keras_uq_layers.prediction.prediction import Prediction
+from keras_uq_layers.prediction.prediction import check_density
 from keras_uq_layers.prediction.sampler import Sampler
 from keras_uq_layers.prediction.sampler import rows_at_a_time
 from keras_uq_layers.prediction.sampler import seed_generators
@@ -127,11 +128,13 @@ def predict(
         output = sampler.predict_on_batch(_in_float_type(x))
     else:
         output = sampler.predict(x, batch_size=batch_size, **options)
-    if output is None or len(tree.flatten(output)[0]) == 0:
+    if output is None or len(output["density"]) == 0:
         raise _empty()
+    check_density(family, output.pop("density"))
     kind = ClassPrediction if isinstance(family, ClassFamily) else Prediction
     if keep_samples:
-        return kind(np.swapaxes(output, 0, 1), family)
+        passes = np.swapaxes(output["samples"], 0, 1)
+        return kind.from_checked_samples(passes, family)
     return kind.from_moments(output, family, samples)
 
 
@@ -227,7 +230,7 @@ class _Cache:
 
 
 def _batch_first(params):
-    return ops.swapaxes(params, 0, 1)
+    return {"samples": ops.swapaxes(params, 0, 1)}
 
 
 def _moments(family):

@@ -9,7 +9,26 @@ from keras_uq_layers import arguments
 from keras_uq_layers import families
 from keras_uq_layers.prediction import mixture
 
-_CHECKED_ROWS = 16
+CHECKED_ROWS = 16
+
+
+def central_density(family, params):
+    """Log density at the mean: NaN where the params are outside their domain."""
+    try:
+        return family.log_prob(family.mean(params), params)
+    except NotImplementedError:
+        return params[..., 0]  # a family without a mean or a density
+
+
+def check_density(family, density):
+    """Raises an error where `central_density` is NaN."""
+    if np.isnan(density).any():
+        raise ValueError(
+            f"`family` must fit the params: {family!r} has no density for some of "
+            "them. A scale may not be positive, or a param not a number. Received: "
+            f"params without a density in {np.isnan(density).sum()} of "
+            f"{density.size} example(s)"
+        )
 
 
 class Prediction:
@@ -58,18 +77,32 @@ class Prediction:
     """
 
     def __init__(self, samples, family="normal"):
-        self.family = families.get(family)
-        self.samples = np.asarray(ops.convert_to_numpy(samples))
-        shape = self.samples.shape
+        family = families.get(family)
+        samples = np.asarray(ops.convert_to_numpy(samples))
+        shape = samples.shape
         if len(shape) < 3 or self.samples.size == 0:
             raise ValueError(
                 "`samples` must be params of shape (S, N, ..., P * D), with at "
                 f"least one pass and one example. Received: samples of shape {shape}"
             )
-        self.family.units(shape[-1])
-        self._check_domain()
-        self._moments = None
-        self._passes = shape[0]
+        family.units(shape[-1])
+        some = samples[0, :CHECKED_ROWS].astype("float64")
+        density = mixture.evaluate(functools.partial(central_density, family), some)
+        check_density(family, density)
+        self._set(family, samples, None, shape[0])
+
+    def _set(self, family, samples, moments, passes):
+        self.family = family
+        self.samples = samples
+        self._moments = moments
+        self._passes = passes
+
+    @classmethod
+    def from_checked_samples(cls, samples, family):
+        """A prediction from an array of params that is known to be right."""
+        prediction = cls.__new__(cls)
+        prediction._set(family, samples, None, len(samples))
+        return prediction
 
     @classmethod
     def from_moments(cls, moments, family, passes):
@@ -85,29 +118,11 @@ class Prediction:
             A `Prediction`: quantiles and log probabilities raise an error.
         """
         prediction = cls.__new__(cls)
-        prediction.family = families.get(family)
-        prediction.samples = None
-        prediction._passes = passes
-        prediction._moments = {
+        moments = {
             name: np.asarray(value, dtype="float64") for name, value in moments.items()
         }
+        prediction._set(families.get(family), None, moments, passes)
         return prediction
-
-    def _check_domain(self):
-        """A scale that is not positive shows in a density that is NaN."""
-        some = self.samples[:, :_CHECKED_ROWS].astype("float64")
-        try:
-            center = mixture.evaluate(self.family.mean, some)
-            density = mixture.evaluate(self.family.log_prob, center, some)
-        except NotImplementedError:
-            return  # a family without a mean or a density
-        bad = np.isnan(density) & np.isfinite(some).all(axis=-1)
-        if bad.any():
-            raise ValueError(
-                f"`family` must fit the params: {self.family!r} has no density "
-                "for some of them, such as a scale that is not positive. "
-                f"Received: params {some[bad][0].tolist()}"
-            )
 
     # Moments
 

@@ -7,6 +7,9 @@ import numpy as np
 from keras import ops
 from keras.backend import standardize_dtype
 
+from keras_uq_layers.prediction.prediction import CHECKED_ROWS
+from keras_uq_layers.prediction.prediction import central_density
+
 # Rows of a batch are chosen so that the widest activation of one pass has
 # at most this many entries (16 MB in float32), as have the params of a batch.
 _ENTRIES = 2**22
@@ -35,7 +38,8 @@ class Sampler(keras.Model):
         samples: Number of passes.
         family: A `families.Family`.
         summary: Function from params `(S, B, ..., P * D)` to what the batch
-            returns: a tensor or a dict of tensors, `B` first.
+            returns: a dict of tensors, `B` first. Added to it is `density`,
+            by which it shows that params are outside their domain.
     """
 
     def __init__(self, model, samples, family, summary):
@@ -141,7 +145,8 @@ class Sampler(keras.Model):
             outputs = ops.swapaxes(outputs, 1, 2)
             shape = ops.shape(outputs)
             outputs = ops.reshape(outputs, (shape[0] * shape[1], *shape[2:]))
-        return self.summary(outputs)
+        density = central_density(self.family, outputs[0, :CHECKED_ROWS])
+        return {**self.summary(outputs), "density": density}
 
 
 def seed_generators(model):
