@@ -111,4 +111,14 @@ CASES = [
         (4, 2, 3),
         expect={"trainable": 2, **DENSE_VARIATIONAL, "seeds": 2},
     ),
+    *[
+        Case(layer, config, shape, expect={"trainable": 0, "seeds": 1})
+        for layer, config, shape in [
+            ("MCDropout", {"rate": 0.3}, (5, 3)),
+            ("MCDropout", {"rate": 0.3, "noise_shape": (None, 1, None)}, (4, 2, 3)),
+            ("SpatialMCDropout1D", {"rate": 0.3}, (4, 2, 3)),
+            ("SpatialMCDropout2D", {"rate": 0.3}, (4, 2, 2, 3)),
+            ("SpatialMCDropout3D", {"rate": 0.3}, (4, 2, 2, 2, 3)),
+        ]
+    ],
 ]

@@ -4,14 +4,22 @@ from keras_uq_layers.layers.bump_layer import BumpLayer
 from keras_uq_layers.layers.constant_variance_head import ConstantVarianceHead
 from keras_uq_layers.layers.dense_variational import DenseVariational
 from keras_uq_layers.layers.distribution_head import DistributionHead
+from keras_uq_layers.layers.mc_dropout import MCDropout
 from keras_uq_layers.layers.normal_likelihood import NormalLikelihood
 from keras_uq_layers.layers.normal_sampling import NormalSampling
+from keras_uq_layers.layers.spatial_mc_dropout import SpatialMCDropout1D
+from keras_uq_layers.layers.spatial_mc_dropout import SpatialMCDropout2D
+from keras_uq_layers.layers.spatial_mc_dropout import SpatialMCDropout3D
 
 __all__ = [
     "BumpLayer",
     "ConstantVarianceHead",
     "DenseVariational",
     "DistributionHead",
+    "MCDropout",
     "NormalLikelihood",
     "NormalSampling",
+    "SpatialMCDropout1D",
+    "SpatialMCDropout2D",
+    "SpatialMCDropout3D",
 ]
