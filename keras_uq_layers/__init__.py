@@ -8,6 +8,8 @@ from keras_uq_layers import numerics
 from keras_uq_layers import testing
 from keras_uq_layers import variational
 from keras_uq_layers._version import __version__
+from keras_uq_layers.ensemble import Ensemble
+from keras_uq_layers.ensemble import bootstrap_weights
 from keras_uq_layers.layers import *  # noqa: F403
 from keras_uq_layers.layers import __all__ as _layers
 from keras_uq_layers.prediction import ClassPrediction
@@ -18,7 +20,9 @@ from keras_uq_layers.registration import custom_objects
 __all__ = [
     "__version__",
     "ClassPrediction",
+    "Ensemble",
     "Prediction",
+    "bootstrap_weights",
     "constraints",
     "custom_objects",
     "families",

@@ -12,6 +12,7 @@ class ClassFamily(Family):
     parameters = ("logits",)
     lower, upper, closed = 0.0, 1.0, True
     target_unit = None
+    independent = True
 
     def constrain_parts(self, logits, *, scale_floor):
         return (logits,)

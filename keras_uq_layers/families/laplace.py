@@ -50,6 +50,11 @@ class Laplace(LocationScale):
     def crps(self, y, params):
         return numerics.laplace_crps(self.align(y, params), *self.split(params))
 
+    def entropy(self, params):
+        """Differential entropy of each output, in nats: `(..., D)`."""
+        _, scale = self.split(params)
+        return ops.log(scale) + math.log(2.0 * math.e)
+
     def draw_noise(self, shape, seed=None, dtype="float32"):
         # Uniform on (0, 1): the quantile of 0 would be -inf.
         smallest = float(finfo(dtype).tiny)
