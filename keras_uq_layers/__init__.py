@@ -5,6 +5,7 @@ from keras_uq_layers import families
 from keras_uq_layers import losses
 from keras_uq_layers import metrics
 from keras_uq_layers import numerics
+from keras_uq_layers import plotting
 from keras_uq_layers import testing
 from keras_uq_layers import variational
 from keras_uq_layers._version import __version__
@@ -29,6 +30,7 @@ __all__ = [
     "losses",
     "metrics",
     "numerics",
+    "plotting",
     "predict",
     "testing",
     "to_tfp",

@@ -3,10 +3,12 @@
 A layer without an entry fails `test_harness.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
 
+import keras
 import numpy as np
 
 import keras_uq_layers as uq
@@ -27,8 +29,12 @@ class Case:
     config: dict[str, Any] = field(default_factory=dict)
     input_shape: tuple[int, ...] = (5, 3)
     expect: dict[str, Any] = field(default_factory=dict)
+    wrapped: Callable | None = None  # makes the layer that a wrapper wraps
 
     def make(self, **kwargs):
+        if self.wrapped:
+            inner = self.wrapped(kwargs.get("dtype"))
+            return getattr(uq, self.layer)(inner, **self.config, **kwargs)
         return getattr(uq, self.layer)(**self.config, **kwargs)
 
     @property
@@ -121,4 +127,17 @@ CASES = [
             ("SpatialMCDropout3D", {"rate": 0.3}, (4, 2, 2, 2, 3)),
         ]
     ],
+    Case(
+        "ConcreteDropout",
+        {"kl_weight": 0.01},
+        wrapped=lambda dtype: keras.layers.Dense(4, dtype=dtype),
+        expect={"trainable": 3, "non_trainable": 1, "seeds": 1, "losses": 1},
+    ),
+    Case(
+        "ConcreteDropout",
+        {"kl_weight": 0.01},
+        (4, 5, 3),
+        wrapped=lambda dtype: keras.layers.Conv1D(4, 2, dtype=dtype),
+        expect={"trainable": 3, "non_trainable": 1, "seeds": 1, "losses": 1},
+    ),
 ]

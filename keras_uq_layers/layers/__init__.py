@@ -1,6 +1,7 @@
 """The layers: thin stateful shells over numerics, families and posteriors."""
 
 from keras_uq_layers.layers.bump_layer import BumpLayer
+from keras_uq_layers.layers.concrete_dropout import ConcreteDropout
 from keras_uq_layers.layers.constant_variance_head import ConstantVarianceHead
 from keras_uq_layers.layers.dense_variational import DenseVariational
 from keras_uq_layers.layers.distribution_head import DistributionHead
@@ -13,6 +14,7 @@ from keras_uq_layers.layers.spatial_mc_dropout import SpatialMCDropout3D
 
 __all__ = [
     "BumpLayer",
+    "ConcreteDropout",
     "ConstantVarianceHead",
     "DenseVariational",
     "DistributionHead",

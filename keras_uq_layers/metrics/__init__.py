@@ -5,7 +5,6 @@ from keras_uq_layers.metrics.base import MeanMetric
 from keras_uq_layers.metrics.calibration import RegressionCalibrationError
 from keras_uq_layers.metrics.classification import BrierScore
 from keras_uq_layers.metrics.classification import ExpectedCalibrationError
-from keras_uq_layers.metrics.classification import calibrated_ece
 from keras_uq_layers.metrics.intervals import IntervalCoverage
 from keras_uq_layers.metrics.intervals import IntervalScore
 from keras_uq_layers.metrics.intervals import MeanIntervalWidth
@@ -29,5 +28,4 @@ __all__ = [
     "PredictiveEntropy",
     "RegressionCalibrationError",
     "RootMeanSquaredError",
-    "calibrated_ece",
 ]

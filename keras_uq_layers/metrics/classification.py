@@ -1,7 +1,5 @@
 """Metrics of predicted probabilities of classes."""
 
-import math
-
 from keras import ops
 
 from keras_uq_layers import arguments
@@ -132,9 +130,13 @@ class ExpectedCalibrationError(FamilyMetric):
         confidence, right, weights = (
             ops.reshape(t, (-1,)) for t in (confidence, right, weights)
         )
+        # A label that is no class, or logits that are NaN, must show.
+        right = ops.where((right < 0) | (right > 1), float("nan"), right)
+        bad = ops.isnan(confidence)
         # Bins are closed on the right, as in Guo et al.
         cell = ops.ceil(ops.cast(self._cells, confidence.dtype) * confidence) - 1.0
-        cell = ops.cast(ops.clip(cell, 0, self._cells - 1), "int32")
+        cell = ops.where(bad, 0.0, ops.clip(cell, 0, self._cells - 1))
+        cell = ops.cast(cell, "int32")
         columns = ops.stack([weights, weights * confidence, weights * right], axis=-1)
         added = ops.segment_sum(columns, cell, num_segments=self._cells)
         self.sums.assign_add(ops.transpose(added))
@@ -163,27 +165,3 @@ def _equal_mass(sums, bins):
     )
     share = ops.divide_no_nan(ops.relu(overlap), weight[:, None])
     return ops.matmul(sums, share)
-
-
-def calibrated_ece(n, bins, accuracy):
-    """About the ECE that a calibrated model has on `n` predictions.
-
-    ```
-    sqrt(2 * bins / (pi * n)) * sqrt(accuracy * (1 - accuracy))
-    ```
-
-    Args:
-        n: Number of predictions.
-        bins: Number of bins, about equally filled.
-        accuracy: Share of the predictions that are right.
-
-    Returns:
-        Float.
-
-    Example:
-
-    >>> round(uq.metrics.calibrated_ece(10000, 15, 0.8), 4)
-    0.0124
-    """
-    spread = math.sqrt(accuracy * (1.0 - accuracy))
-    return math.sqrt(2.0 * bins / (math.pi * n)) * spread
