@@ -136,8 +136,8 @@ CASES = [
     Case(
         "ConcreteDropout",
         {"kl_weight": 0.01},
-        (4, 5, 3),
-        wrapped=lambda dtype: keras.layers.Conv1D(4, 2, dtype=dtype),
+        (4, 2, 3),
+        wrapped=lambda dtype: keras.layers.Dense(4, "tanh", dtype=dtype),
         expect={"trainable": 3, "non_trainable": 1, "seeds": 1, "losses": 1},
     ),
 ]

@@ -196,3 +196,8 @@ class ConcreteDropout(keras.layers.Wrapper):
             "temperature": self.temperature,
             "seed": self.seed,
         }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        # Keras's own takes the layer out of the dict that it is given.
+        return super().from_config(dict(config), custom_objects)

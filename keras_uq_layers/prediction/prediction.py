@@ -80,7 +80,7 @@ class Prediction:
         family = families.get(family)
         samples = np.asarray(ops.convert_to_numpy(samples))
         shape = samples.shape
-        if len(shape) < 3 or self.samples.size == 0:
+        if len(shape) < 3 or samples.size == 0:
             raise ValueError(
                 "`samples` must be params of shape (S, N, ..., P * D), with at "
                 f"least one pass and one example. Received: samples of shape {shape}"
