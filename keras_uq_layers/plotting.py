@@ -49,8 +49,8 @@ def prediction_band(prediction, x, y=None, level=0.95, output=0, ax=None):
     >>> params = np.stack([np.linspace(0, 1, 5), np.full(5, 0.1)], axis=-1)
     >>> prediction = uq.Prediction(params[None])
     >>> ax = uq.plotting.prediction_band(prediction, np.arange(5))
-    >>> len(ax.collections)
-    2
+    >>> ax.get_legend() is not None
+    True
     """
     mean = _column(prediction.mean, "prediction", output)
     x = _column(x, "x", 0)
@@ -161,8 +161,8 @@ def pit_histogram(prediction, y, bins=20, ax=None):
 
     >>> prediction = uq.Prediction(np.tile([0.0, 1.0], (1, 50, 1)))
     >>> y = np.random.default_rng(0).normal(size=50)
-    >>> len(uq.plotting.pit_histogram(prediction, y, bins=5).patches)
-    6
+    >>> uq.plotting.pit_histogram(prediction, y, bins=5).get_ylabel()
+    'density'
     """
     bins = arguments.positive_int("bins", bins)
     pit = prediction.cdf(y).ravel()
@@ -238,8 +238,8 @@ def training_curve(history, reference=None, names=None, ax=None):
     Example:
 
     >>> ax = uq.plotting.training_curve({"loss": [3.0, 2.0, -1.0]}, reference=1.4)
-    >>> len(ax.lines)
-    2
+    >>> ax.get_xlabel()
+    'epoch'
     """
     history = getattr(history, "history", history)
     if names is None:

@@ -99,9 +99,6 @@ class Categorical(ClassFamily):
         known = ops.any(one_hot > 0, axis=-1, keepdims=True)
         return ops.where(known, one_hot, -ops.ones_like(one_hot))
 
-    def outside_support(self, y):
-        return (y < 0) | (y > 1)
-
     def marginal_log_prob(self, y, params):
         """The terms `y_k log p_k` of the log probability: `(..., K)`."""
         y = self.align(y, params)

@@ -14,6 +14,10 @@ class ClassFamily(Family):
     target_unit = None
     independent = True
 
+    def outside_support(self, y):
+        """Where an aligned `y` is no probability. NaN is not outside."""
+        return (y < 0) | (y > 1)
+
     def constrain_parts(self, logits, *, scale_floor):
         return (logits,)
 

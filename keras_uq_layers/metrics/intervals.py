@@ -59,8 +59,9 @@ class IntervalCoverage(IntervalMetric):
 
     def interval_values(self, y, lower, upper):
         inside = ops.logical_and(lower <= y, y <= upper)
-        # A target that is not a number is neither inside nor outside.
-        return ops.where(ops.isnan(y), y, ops.cast(inside, y.dtype))
+        # What is not a number is neither inside nor outside.
+        bad = ops.isnan(y) | ops.isnan(lower) | ops.isnan(upper)
+        return ops.where(bad, float("nan"), ops.cast(inside, y.dtype))
 
 
 @register("metrics.MeanIntervalWidth")
