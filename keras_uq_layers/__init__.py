@@ -7,13 +7,19 @@ from keras_uq_layers import families
 from keras_uq_layers import losses
 from keras_uq_layers import metrics
 from keras_uq_layers import numerics
+from keras_uq_layers import plotting
 from keras_uq_layers import testing
 from keras_uq_layers import variational
 from keras_uq_layers._version import __version__
 from keras_uq_layers.calibration import TemperatureScaling
 from keras_uq_layers.deterministic import to_deterministic
+from keras_uq_layers.ensemble import Ensemble
+from keras_uq_layers.ensemble import bootstrap_weights
 from keras_uq_layers.layers import *  # noqa: F403
 from keras_uq_layers.layers import __all__ as _layers
+from keras_uq_layers.prediction import ClassPrediction
+from keras_uq_layers.prediction import Prediction
+from keras_uq_layers.prediction import predict
 from keras_uq_layers.registration import custom_objects
 
 __all__ = [
@@ -21,12 +27,18 @@ __all__ = [
     "__version__",
     "calibration",
     "callbacks",
+    "ClassPrediction",
+    "Ensemble",
+    "Prediction",
+    "bootstrap_weights",
     "constraints",
     "custom_objects",
     "families",
     "losses",
     "metrics",
     "numerics",
+    "plotting",
+    "predict",
     "testing",
     "to_deterministic",
     "to_tfp",

@@ -13,7 +13,7 @@ from keras_uq_layers.numerics import where_valid
 from keras_uq_layers.numerics.masking import keras_mask
 from keras_uq_layers.registration import register
 
-__all__ = ["NegativeLogLikelihood", "constant_normal_nll"]
+__all__ = ["CRPS", "NegativeLogLikelihood", "Pinball", "constant_normal_nll"]
 
 
 class _MeanOfValues(keras.losses.Loss):
@@ -155,6 +155,62 @@ class NegativeLogLikelihood(FamilyLoss):
 
     def get_config(self):
         return {**super().get_config(), "beta": self.beta}
+
+
+@register("losses.CRPS")
+class CRPS(FamilyLoss):
+    """Continuous ranked probability score, in the unit of y, mean over outputs.
+
+    ```
+    crps = integral over t of (F(t) - 1[t >= y])^2
+         = E|Y - y| - E|Y - Y'| / 2,   Y, Y' ~ F independent
+    ```
+
+    One value per batch position; Keras averages over the positions. A strictly
+    proper score like the negative log likelihood, and the absolute error where
+    the prediction is a point. It grows linearly with the distance of an
+    outlier, where the log likelihood of a normal grows quadratically: it is
+    the more robust loss, and not a likelihood: a KL does not belong beside it.
+
+    Args:
+        family: Name or object of a family with a `crps`.
+        reduction: As for `keras.losses.Loss`.
+        name: Name of the loss.
+        dtype: As for `keras.losses.Loss`; float32 at least.
+
+    Call arguments:
+        y_true: Targets `(..., D)`, or `(...)` where `D` is 1.
+        y_pred: Params `(..., P * D)`.
+        sample_weight: Weights `(B,)`, `(B, 1)` or of the shape of the
+            positions; a weight of 0 excludes a position even if it is NaN.
+
+    Raises:
+        ValueError: An unknown family, or shapes of targets, params or weights
+            that do not agree.
+        NotImplementedError: The family has no CRPS in closed form.
+
+    Example:
+
+    >>> loss = uq.losses.CRPS()
+    >>> round(float(loss(np.array([[0.0]]), np.array([[0.0, 1.0]]))), 4)
+    0.2337
+
+    References:
+        Gneiting & Raftery, 2007, "Strictly Proper Scoring Rules, Prediction,
+        and Estimation", JASA 102(477), doi:10.1198/016214506000001437.
+    """
+
+    def __init__(
+        self,
+        family="normal",
+        reduction="sum_over_batch_size",
+        name="crps",
+        dtype=None,
+    ):
+        super().__init__(family, reduction, name, dtype)
+
+    def call(self, y_true, y_pred):
+        return ops.mean(self.family.crps(y_true, y_pred), axis=-1)
 
 
 @register("losses.Pinball")

@@ -140,3 +140,13 @@ def _(family: families.MultivariateNormal, params, units):
     index[below] = 1 + units + np.arange(len(below[0]))
     entries = tf.concat([tf.zeros_like(loc[..., :1]), params[..., units:]], -1)
     return tfd.MultivariateNormalTriL(loc, tf.gather(entries, index, axis=-1))
+
+
+@distribution.register
+def _(family: families.Bernoulli, params, units):
+    return tfd.Independent(tfd.Bernoulli(logits=params, dtype=params.dtype), 1)
+
+
+@distribution.register
+def _(family: families.Categorical, params, units):
+    return tfd.OneHotCategorical(logits=params, dtype=params.dtype)

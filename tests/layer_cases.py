@@ -3,6 +3,7 @@
 A layer without an entry fails `test_harness.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
@@ -28,8 +29,12 @@ class Case:
     config: dict[str, Any] = field(default_factory=dict)
     input_shape: tuple[int, ...] = (5, 3)
     expect: dict[str, Any] = field(default_factory=dict)
+    wrapped: Callable | None = None  # makes the layer that a wrapper wraps
 
     def make(self, **kwargs):
+        if self.wrapped:
+            inner = self.wrapped(kwargs.get("dtype"))
+            return getattr(uq, self.layer)(inner, **self.config, **kwargs)
         return getattr(uq, self.layer)(**self.config, **kwargs)
 
     @property
@@ -53,21 +58,6 @@ FAMILIES = [
     uq.families.MultivariateNormal(),
     uq.families.Quantiles([0.1, 0.5, 0.9]),
 ]
-@dataclass
-class WrapperCase(Case):
-    """A wrapper, which has the dtype of the layer inside."""
-
-    inner: str = "Dense"
-    inner_config: dict[str, Any] = field(default_factory=dict)
-
-    def make(self, **kwargs):
-        inner = getattr(keras.layers, self.inner)(**self.inner_config, **kwargs)
-        return getattr(uq, self.layer)(inner, **self.config, **kwargs)
-
-    @property
-    def id(self):
-        return f"{super().id}-{self.inner}"
-
 
 HEAD = {"half_precision_output": False, "non_trainable": 2}
 # kl_weight is the weight that is not trained
@@ -195,26 +185,47 @@ CASES = [
             ),
         ]
     ],
-    WrapperCase(
+    Case(
         "Variational",
         {"kl_weight": 0.01},
+        wrapped=lambda dtype: keras.layers.Dense(4, dtype=dtype),
         expect={"trainable": 3, **DENSE_VARIATIONAL},
-        inner="Dense",
-        inner_config={"units": 4},
     ),
-    WrapperCase(
+    Case(
         "Variational",
         {"kl_weight": 0.01, "weights": "kernel", "posterior": "low_rank"},
         (3, 4, 2),
+        wrapped=lambda dtype: keras.layers.Dense(4, "tanh", dtype=dtype),
         expect={"trainable": 4, **DENSE_VARIATIONAL},
-        inner="Dense",
-        inner_config={"units": 4, "activation": "tanh"},
     ),
-    WrapperCase(
+    Case(
         "Variational",
         {"kl_weight": 0.01, "prior": "scale_mixture"},
         (3, 6, 5, 2),
+        wrapped=lambda dtype: keras.layers.LayerNormalization(dtype=dtype),
         expect={"trainable": 3, **DENSE_VARIATIONAL, "seeds": 2},
-        inner="LayerNormalization",
+    ),
+    *[
+        Case(layer, config, shape, expect={"trainable": 0, "seeds": 1})
+        for layer, config, shape in [
+            ("MCDropout", {"rate": 0.3}, (5, 3)),
+            ("MCDropout", {"rate": 0.3, "noise_shape": (None, 1, None)}, (4, 2, 3)),
+            ("SpatialMCDropout1D", {"rate": 0.3}, (4, 2, 3)),
+            ("SpatialMCDropout2D", {"rate": 0.3}, (4, 2, 2, 3)),
+            ("SpatialMCDropout3D", {"rate": 0.3}, (4, 2, 2, 2, 3)),
+        ]
+    ],
+    Case(
+        "ConcreteDropout",
+        {"kl_weight": 0.01},
+        wrapped=lambda dtype: keras.layers.Dense(4, dtype=dtype),
+        expect={"trainable": 3, "non_trainable": 1, "seeds": 1, "losses": 1},
+    ),
+    Case(
+        "ConcreteDropout",
+        {"kl_weight": 0.01},
+        (4, 2, 3),
+        wrapped=lambda dtype: keras.layers.Dense(4, "tanh", dtype=dtype),
+        expect={"trainable": 3, "non_trainable": 1, "seeds": 1, "losses": 1},
     ),
 ]

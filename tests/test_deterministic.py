@@ -72,7 +72,9 @@ def test_functional_keeps_names_inputs_and_shared_layers():
     model = keras.Model({"left": a, "right": b}, out, name="outer")
     x = {"left": X, "right": -X}
     plain = check(model, x)
-    assert plain.input_names == model.input_names if hasattr(model, "input_names") else 1
+    assert (
+        plain.input_names == model.input_names if hasattr(model, "input_names") else 1
+    )
     assert [i.name for i in plain.inputs] == [i.name for i in model.inputs]
     assert sum(type(part) is layers.Dense for part in plain._flatten_layers()) == 3
     assert plain.get_layer("inner").get_layer("deep").kernel.shape == (8, 4)

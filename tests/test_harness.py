@@ -20,6 +20,7 @@ def public_layers():
         for name in uq.__all__
         if isinstance(getattr(uq, name), type)
         and issubclass(getattr(uq, name), keras.layers.Layer)
+        and not issubclass(getattr(uq, name), keras.Model)
     }
 
 

@@ -314,7 +314,9 @@ def test_normal_prior_is_the_library_s_kl(loc, log_scale, log_prior):
     scale = np.full(3, 10.0**log_scale, "float32")
     prior = uq.variational.NormalPrior(10.0**log_prior)
     expected = 3 * float(normal_kl(loc, scale, 0.0, 10.0**log_prior)[0])
-    got = float(prior.kl(ops.convert_to_tensor(loc), ops.convert_to_tensor(scale), None))
+    got = float(
+        prior.kl(ops.convert_to_tensor(loc), ops.convert_to_tensor(scale), None)
+    )
     assert got == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
@@ -530,9 +532,7 @@ def test_full_covariance_that_does_not_fit_names_the_way_out():
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
 def test_a_single_weight(posterior):
-    layer = uq.DenseVariational(
-        1, kl_weight=0.1, use_bias=False, posterior=posterior
-    )
+    layer = uq.DenseVariational(1, kl_weight=0.1, use_bias=False, posterior=posterior)
     outputs = layer(np.ones((2, 1), "float32"))
     assert np.isfinite(to_numpy(outputs)).all()
     assert np.isfinite(float(layer.kl()))

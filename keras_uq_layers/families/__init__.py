@@ -3,7 +3,9 @@
 import keras
 
 from keras_uq_layers.families.base import Family
+from keras_uq_layers.families.bernoulli import Bernoulli
 from keras_uq_layers.families.beta import Beta
+from keras_uq_layers.families.categorical import Categorical
 from keras_uq_layers.families.censored_normal import CensoredNormal
 from keras_uq_layers.families.gamma import Gamma
 from keras_uq_layers.families.laplace import Laplace
@@ -31,6 +33,8 @@ _BY_NAME = {
         CensoredNormal,
         TruncatedNormal,
         MultivariateNormal,
+        Bernoulli,
+        Categorical,
     )
 }
 
@@ -92,7 +96,9 @@ def serialize(family):
 
 
 __all__ = [
+    "Bernoulli",
     "Beta",
+    "Categorical",
     "CensoredNormal",
     "Family",
     "Gamma",

@@ -381,6 +381,10 @@ class Family:
         """
         raise self._missing("crps", "`log_prob`, or the CRPS of draws")
 
+    def entropy(self, params):
+        """Entropy in nats: of each output `(..., D)`, or joint `(...)`."""
+        raise self._missing("entropy")
+
     def draw_noise(self, shape, seed=None, dtype="float32"):
         """The parameter-free noise that `sample` turns into a draw.
 

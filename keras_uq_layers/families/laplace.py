@@ -47,3 +47,8 @@ class Laplace(LocationScale):
 
     def crps(self, y, params):
         return numerics.laplace_crps(self.align(y, params), *self.split(params))
+
+    def entropy(self, params):
+        """Differential entropy of each output, in nats: `(..., D)`."""
+        _, scale = self.split(params)
+        return ops.log(scale) + math.log(2.0 * math.e)

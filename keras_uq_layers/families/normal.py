@@ -1,3 +1,5 @@
+import math
+
 import keras
 from keras import ops
 
@@ -46,6 +48,11 @@ class Normal(LocationScale):
 
     def crps(self, y, params):
         return numerics.normal_crps(self.align(y, params), *self.split(params))
+
+    def entropy(self, params):
+        """Differential entropy of each output, in nats: `(..., D)`."""
+        _, scale = self.split(params)
+        return ops.log(scale) + 0.5 * math.log(2.0 * math.pi * math.e)
 
     def draw_noise(self, shape, seed=None, dtype="float32"):
         return keras.random.normal(shape, dtype=dtype, seed=seed)

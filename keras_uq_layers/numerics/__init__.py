@@ -30,6 +30,10 @@ from keras_uq_layers.numerics.laplace import laplace_quantile
 from keras_uq_layers.numerics.log_normal import log_normal_cdf
 from keras_uq_layers.numerics.log_normal import log_normal_crps
 from keras_uq_layers.numerics.log_normal import log_normal_log_prob
+from keras_uq_layers.numerics.logits import bernoulli_entropy
+from keras_uq_layers.numerics.logits import bernoulli_log_prob
+from keras_uq_layers.numerics.logits import categorical_entropy
+from keras_uq_layers.numerics.logits import categorical_log_prob
 from keras_uq_layers.numerics.masking import masked_mean
 from keras_uq_layers.numerics.masking import position_mask
 from keras_uq_layers.numerics.masking import position_weights
@@ -88,6 +92,10 @@ __all__ = [
     "censored_normal_log_prob",
     "censored_normal_moments",
     "deviance",
+    "bernoulli_entropy",
+    "bernoulli_log_prob",
+    "categorical_entropy",
+    "categorical_log_prob",
     "divide",
     "gamma_cdf",
     "gamma_crps",

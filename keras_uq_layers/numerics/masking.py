@@ -18,6 +18,13 @@ def keras_mask(tensor):
     return get_keras_mask(tensor)
 
 
+def attach_keras_mask(tensor, mask):
+    """Attaches a mask to a tensor, as Keras's layers do to their output."""
+    from keras.src.backend import set_keras_mask
+
+    set_keras_mask(tensor, mask)
+
+
 def where_valid(valid, tensor, fill=1.0):
     """`tensor` with the positions that do not count replaced by `fill`.
 

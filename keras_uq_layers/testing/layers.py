@@ -1,7 +1,6 @@
 """A harness that any Keras layer can be put through, ours and yours.
 
-It needs no test framework: a failed check is an `AssertionError` that says
-which. See `check_layer` and `check_family`.
+A failed check is an `AssertionError` that says which; see `check_layer`.
 """
 
 import json
@@ -12,10 +11,6 @@ import warnings
 import keras
 import numpy as np
 from keras import ops
-
-from keras_uq_layers._check_family import check_family
-
-__all__ = ["check_family", "check_layer", "generic_input"]
 
 _RNG_SEED = 20240229
 

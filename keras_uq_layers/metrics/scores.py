@@ -1,75 +1,14 @@
-"""Metrics: running means over batch positions, thin users of a family."""
+"""Metrics of the distribution and of its mean."""
 
-import keras
 from keras import ops
 
 from keras_uq_layers import families
-from keras_uq_layers.numerics import at_least_float32
-from keras_uq_layers.numerics import position_mask
-from keras_uq_layers.numerics import position_weights
-from keras_uq_layers.numerics import where_valid
-from keras_uq_layers.numerics.masking import keras_mask
+from keras_uq_layers.metrics.base import MeanMetric
 from keras_uq_layers.registration import register
-
-__all__ = ["NegativeLogLikelihood", "MeanAbsoluteError", "RootMeanSquaredError"]
-
-
-class FamilyMetric(keras.metrics.Metric):
-    """Abstract: the weighted mean of one value per batch position.
-
-    It honours `sample_weight` and masks, so that a metric over batches equals
-    the metric over the whole set. Positions that do not count are made safe
-    before the family is evaluated.
-    """
-
-    def __init__(self, family, name, dtype):
-        super().__init__(
-            name=name, dtype=at_least_float32(dtype or keras.config.floatx())
-        )
-        self.family = families.get(family)
-        self.total = self.add_variable((), "zeros", name="total")
-        self.count = self.add_variable((), "zeros", name="count")
-
-    def update_state(self, y_true, y_pred, sample_weight=None):
-        mask = keras_mask(y_pred)
-        params = ops.cast(ops.convert_to_tensor(y_pred), self.dtype)
-        y = self.family.align(ops.convert_to_tensor(y_true), params)
-        y = ops.cast(y, self.dtype)
-        shape = tuple(params.shape[:-1])
-        weights = position_weights(sample_weight, shape, self.dtype)
-        mask = position_mask(mask, shape)
-        if mask is not None:
-            share = ops.cast(mask, self.dtype)
-            weights = share if weights is None else weights * share
-        valid = None if weights is None else weights != 0
-        values = self.values(where_valid(valid, y), where_valid(valid, params))
-        if weights is None:
-            weights = ops.ones_like(values)
-        else:
-            values = ops.where(valid, values, ops.zeros_like(values))
-            weights = ops.broadcast_to(weights, ops.shape(values))
-        self.total.assign_add(ops.sum(values * weights))
-        self.count.assign_add(ops.sum(weights))
-
-    def values(self, y, params):
-        """One value per batch position."""
-        raise NotImplementedError
-
-    def result(self):
-        return ops.divide_no_nan(
-            ops.convert_to_tensor(self.total), ops.convert_to_tensor(self.count)
-        )
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "dtype": self.dtype,
-            "family": families.serialize(self.family),
-        }
 
 
 @register("metrics.NegativeLogLikelihood")
-class NegativeLogLikelihood(FamilyMetric):
+class NegativeLogLikelihood(MeanMetric):
     """Mean negative log likelihood per position, in nats, summed over outputs.
 
     Unlike the loss of a model it holds no KL, no regularizer and no beta: the
@@ -100,7 +39,7 @@ class NegativeLogLikelihood(FamilyMetric):
 
 
 @register("metrics.MeanAbsoluteError")
-class MeanAbsoluteError(FamilyMetric):
+class MeanAbsoluteError(MeanMetric):
     """Mean absolute error of the family's mean, averaged over outputs.
 
     `metrics=["mae"]` on a params tensor would average |y - loc| and
@@ -130,7 +69,7 @@ class MeanAbsoluteError(FamilyMetric):
 
 
 @register("metrics.RootMeanSquaredError")
-class RootMeanSquaredError(FamilyMetric):
+class RootMeanSquaredError(MeanMetric):
     """Root of the mean squared error of the family's mean, over all outputs.
 
     In the unit of y.
@@ -161,8 +100,73 @@ class RootMeanSquaredError(FamilyMetric):
         return ops.sqrt(super().result())
 
 
+@register("metrics.CRPS")
+class CRPS(MeanMetric):
+    """Mean continuous ranked probability score, averaged over outputs.
+
+    In the unit of y; the mean absolute error where the prediction is a point.
+    See `uq.losses.CRPS`.
+
+    Args:
+        family: Name or object of a family with a `crps`.
+        name: Name of the metric.
+        dtype: As for `keras.metrics.Metric`; float32 at least.
+
+    Raises:
+        ValueError: An unknown family, or shapes that do not agree.
+        NotImplementedError: The family has no CRPS in closed form.
+
+    Example:
+
+    >>> metric = uq.metrics.CRPS()
+    >>> metric.update_state(np.array([[0.0]]), np.array([[0.0, 1.0]]))
+    >>> round(float(metric.result()), 4)
+    0.2337
+    """
+
+    def __init__(self, family="normal", name="crps", dtype=None):
+        super().__init__(family, name, dtype)
+
+    def values(self, y, params):
+        return ops.mean(self.family.crps(y, params), axis=-1)
+
+
+@register("metrics.PredictiveEntropy")
+class PredictiveEntropy(MeanMetric):
+    """Mean entropy of the prediction, in nats, summed over the outputs.
+
+    How uncertain the model is, whatever the truth: the targets only tell
+    which positions count. Between 0 and `log(K)` for `K` classes; for a
+    continuous quantity it may be negative, like a log likelihood.
+
+    Args:
+        family: Name or object of a family with an `entropy`.
+        name: Name of the metric.
+        dtype: As for `keras.metrics.Metric`; float32 at least.
+
+    Raises:
+        ValueError: An unknown family, or shapes that do not agree.
+        NotImplementedError: The family has no entropy in closed form.
+
+    Example:
+
+    >>> metric = uq.metrics.PredictiveEntropy("categorical")
+    >>> metric.update_state(np.array([0]), np.array([[0.0, 0.0]]))
+    >>> round(float(metric.result()), 4)  # log(2)
+    0.6931
+    """
+
+    def __init__(self, family="categorical", name="entropy", dtype=None):
+        super().__init__(family, name, dtype)
+
+    def values(self, y, params):
+        entropy = self.family.entropy(params)
+        joint = len(entropy.shape) < len(params.shape)
+        return entropy if joint else ops.sum(entropy, axis=-1)
+
+
 @register("metrics.Pinball")
-class Pinball(FamilyMetric):
+class Pinball(MeanMetric):
     """Mean pinball (quantile) score, over the levels and the outputs.
 
     Args:

@@ -1,4 +1,4 @@
-"""The harness for families; its public door is `testing.check_family`."""
+"""A harness that any family can be put through, ours and yours."""
 
 import json
 

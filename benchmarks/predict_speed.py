@@ -1,0 +1,102 @@
+"""How fast `uq.predict` is, as ratios, all sides interleaved in one process.
+
+    python benchmarks/predict_speed.py [--repeats 9]
+
+Sides, for 5000 inputs and 100 passes:
+
+- loop:     a bare `tf.map_fn` of the model in a `tf.function`;
+- predict:  `uq.predict`, params of all passes kept;
+- list:     the list comprehension `[model(x) for _ in range(100)]`.
+
+The table shows the median of the times and of the ratios within a round.
+Needs the TensorFlow backend.
+"""
+
+import argparse
+import os
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_uq_layers as uq
+
+ROWS, PASSES = 5000, 100
+
+
+def two_layers(width):
+    """Two variational layers and a head."""
+    return [
+        uq.DenseVariational(width, "tanh", kl_weight=1 / ROWS),
+        uq.DenseVariational(width, "tanh", kl_weight=1 / ROWS),
+        uq.DistributionHead(1),
+    ]
+
+
+def half_deterministic(width):
+    """Two plain layers, then two variational ones."""
+    plain = [keras.layers.Dense(width, "tanh") for _ in range(2)]
+    return [*plain, *two_layers(width)]
+
+
+def sides(model, x):
+    tensor = tf.constant(x)
+
+    @tf.function
+    def loop(x):
+        return tf.map_fn(
+            lambda _: model(x), tf.range(PASSES), fn_output_signature=tf.float32
+        )
+
+    return {
+        "loop": lambda: loop(tensor).numpy(),
+        "predict": lambda: uq.predict(model, x, samples=PASSES, seed=0, verbose=0),
+        "list": lambda: np.stack([model(tensor) for _ in range(PASSES)]),
+    }
+
+
+def measure(functions, repeats):
+    """Seconds, one column per function; the order changes between rounds."""
+    times = {name: [] for name in functions}
+    for function in functions.values():
+        function()
+    for i in range(repeats):
+        names = list(functions)
+        for name in names if i % 2 else reversed(names):
+            start = time.perf_counter()
+            functions[name]()
+            times[name].append(time.perf_counter() - start)
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeats", type=int, default=9)
+    repeats = parser.parse_args().repeats
+    x = np.random.default_rng(0).normal(size=(ROWS, 1)).astype("float32")
+    print(f"{ROWS} inputs, {PASSES} passes, median of {repeats} rounds\n")
+    print(
+        "| model | width | loop ms | predict ms | list ms | loop / predict | goal ",
+        end="",
+    )
+    print("| list / predict |\n|" + " --- |" * 8)
+    for make, goal in ((two_layers, 0.9), (half_deterministic, 2.0)):
+        for width in (16, 256):
+            model = keras.Sequential([keras.Input((1,)), *make(width)])
+            times = measure(sides(model, x), repeats)
+            ms = {name: 1000 * np.median(t) for name, t in times.items()}
+            against_loop = np.median(times["loop"] / times["predict"])
+            against_list = np.median(times["list"] / times["predict"])
+            print(
+                f"| {make.__name__} | {width} | {ms['loop']:.1f} | "
+                f"{ms['predict']:.1f} | {ms['list']:.0f} | {against_loop:.2f} | "
+                f"{goal} | {against_list:.1f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+import keras
+from keras import ops
+from keras.backend import is_float_dtype
+from keras.backend import standardize_dtype
+
+from keras_uq_layers import arguments
+from keras_uq_layers import numerics
+from keras_uq_layers.families.classes import ClassFamily
+from keras_uq_layers.numerics.dtypes import finfo
+from keras_uq_layers.registration import register
+
+
+@register("families.Categorical")
+class Categorical(ClassFamily):
+    """Categorical distribution over `K` classes, from logits.
+
+    ```
+    p = softmax(logits),  log P(y) = sum over k of y_k log p_k
+    ```
+
+    Here `D`, the width of the params, is the number of classes, two or more:
+    `DistributionHead(10, family="categorical")`. `y` is a label, an integer
+    in `[0, K)`, of shape `(...)` or `(..., 1)`; or the probabilities of the
+    classes (one-hot for a label), of shape `(..., K)`, for which `log_prob`
+    is the negative cross-entropy. A label outside `[0, K)` has a log
+    probability of `-inf`.
+
+    `mean`, `variance` and `sample` are those of the one-hot vector: the mean
+    holds the probabilities.
+
+    Example:
+
+    >>> family = uq.families.Categorical()
+    >>> logits = np.array([[0.0, 0.0]])
+    >>> round(float(family.log_prob(np.array([1]), logits)[0]), 4)
+    -0.6931
+    >>> float(family.mean(logits)[0, 1])
+    0.5
+    """
+
+    name = "categorical"
+    independent = False
+
+    def params_size(self, units):
+        if arguments.positive_int("units", units) == 1:
+            raise arguments.error(
+                "units", "the number of classes, at least 2 (or use 'bernoulli')", units
+            )
+        return units
+
+    def units(self, params_size):
+        if params_size is None or params_size < 2:
+            raise ValueError(
+                "The last axis of `params` must hold the logits of at least 2 "
+                "classes for the family 'categorical'. Received: a last axis of "
+                f"size {params_size}"
+            )
+        return params_size
+
+    def align(self, y, params):
+        """`y` as class probabilities `(..., K)`; labels become one-hot.
+
+        Args:
+            y: Labels `(...)` or `(..., 1)`, or probabilities `(..., K)`.
+            params: Logits `(..., K)`.
+
+        Returns:
+            Float tensor `(..., K)`. A label outside `[0, K)` gives a row of
+            -1, which no distribution has.
+
+        Raises:
+            ValueError: The shapes do not agree. Nothing is broadcast.
+        """
+        y = ops.convert_to_tensor(y)
+        shape, given = tuple(params.shape), tuple(y.shape)
+        classes = self.units(shape[-1] if shape else None)
+        if len(given) == len(shape) and given[-1] == classes:
+            leading = given[:-1]
+        elif len(given) == len(shape) and given[-1] == 1:
+            leading, y = given[:-1], ops.squeeze(y, -1)
+        else:
+            leading = given
+        if len(leading) != len(shape) - 1 or any(
+            a is not None and b is not None and a != b
+            for a, b in zip(leading, shape[:-1], strict=True)
+        ):
+            raise ValueError(
+                f"`y` must hold labels of shape {shape[:-1]} or probabilities of "
+                f"shape {shape} to agree with `params` of shape {shape}, the "
+                f"logits of {classes} classes. Received: y of shape {given}"
+            )
+        dtype = standardize_dtype(y.dtype)
+        wide = dtype if is_float_dtype(dtype) else "float32"
+        if len(y.shape) == len(shape):
+            return ops.cast(y, wide)
+        # Compared and not `one_hot`: it must show a label that is no class.
+        labels = ops.expand_dims(ops.cast(y, wide), -1)
+        one_hot = ops.cast(labels == ops.arange(classes, dtype=wide), wide)
+        known = ops.any(one_hot > 0, axis=-1, keepdims=True)
+        return ops.where(known, one_hot, -ops.ones_like(one_hot))
+
+    def marginal_log_prob(self, y, params):
+        """The terms `y_k log p_k` of the log probability: `(..., K)`."""
+        y = self.align(y, params)
+        outside = self.outside_support(y)
+        terms = numerics.categorical_log_prob(
+            ops.where(outside, ops.zeros_like(y), y), *self.split(params)
+        )
+        return ops.where(outside, ops.full_like(terms, -float("inf")), terms)
+
+    def mean(self, params):
+        (logits,) = self.split(params)
+        return ops.softmax(logits, axis=-1)
+
+    def variance(self, params):
+        p = self.mean(params)
+        return p * (1.0 - p)
+
+    def entropy(self, params):
+        """Entropy in nats: `(...)`."""
+        return numerics.categorical_entropy(*self.split(params))
+
+    def top_label(self, y, params):
+        p = self.mean(params)
+        y = ops.cast(self.align(y, params), p.dtype)
+        top = ops.expand_dims(ops.argmax(p, axis=-1), -1)
+        right = ops.take_along_axis(y, top, axis=-1)
+        return ops.max(p, axis=-1, keepdims=True), right
+
+    def draw_noise(self, shape, seed=None, dtype="float32"):
+        smallest = float(finfo(dtype).tiny)
+        return keras.random.uniform(shape, minval=smallest, dtype=dtype, seed=seed)
+
+    def sample_from_noise(self, noise, params):
+        """One-hot draws by the Gumbel maximum, without a gradient."""
+        (logits,) = self.split(params)
+        gumbel = -ops.log(-ops.log(noise))
+        top = ops.argmax(logits + gumbel, axis=-1)
+        classes = ops.arange(logits.shape[-1], dtype=top.dtype)
+        return ops.cast(ops.expand_dims(top, -1) == classes, logits.dtype)

@@ -1,0 +1,59 @@
+"""What the layers with dropout at inference share."""
+
+import keras
+
+from keras_uq_layers import arguments
+from keras_uq_layers.layers._seeding import load_seed_states
+from keras_uq_layers.layers._seeding import save_seed_states
+
+
+def dropout_rate(name, rate):
+    rate = arguments.probability(name, rate)
+    if rate == 1:
+        raise arguments.error(name, "below 1", rate)
+    return rate
+
+
+class MonteCarloDropout(keras.layers.Layer):
+    """Abstract: dropout whatever `training` says.
+
+    A subclass gives `_noise_shape(inputs)`.
+    """
+
+    def __init__(self, rate, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = dropout_rate("rate", rate)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+        self.built = True
+
+    def call(self, inputs, training=False):
+        if self.rate == 0:
+            return inputs
+        return keras.random.dropout(
+            inputs,
+            self.rate,
+            noise_shape=self._noise_shape(inputs),
+            seed=self.seed_generator,
+        )
+
+    def _noise_shape(self, inputs):
+        raise NotImplementedError
+
+    def deterministic(self):
+        """The plain layer that this one is on average, and its weights."""
+        return keras.layers.Identity(name=self.name, dtype=self.dtype_policy), []
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        save_seed_states([self.seed_generator], store)
+
+    def load_own_variables(self, store):
+        super().load_own_variables(load_seed_states([self.seed_generator], store))
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}

@@ -1,0 +1,203 @@
+import math
+
+import keras
+from keras import ops
+
+from keras_uq_layers import arguments
+from keras_uq_layers.layers._monte_carlo import dropout_rate
+from keras_uq_layers.layers._seeding import load_seed_states
+from keras_uq_layers.layers._seeding import save_seed_states
+from keras_uq_layers.layers._variational import check_kl_weight
+from keras_uq_layers.numerics import at_least_float32
+from keras_uq_layers.numerics import bernoulli_entropy
+from keras_uq_layers.numerics.dtypes import finfo
+from keras_uq_layers.registration import register
+
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
+
+
+@register("ConcreteDropout")
+class ConcreteDropout(keras.layers.Wrapper):
+    """Dropout of a layer's inputs, at a rate that is learned.
+
+    ```
+    output = layer(inputs * keep / (1 - rate)),   rate = sigmoid(rate_logit)
+    keep   = 1 - sigmoid((rate_logit + log(u) - log(1 - u)) / temperature)
+    KL     = |kernel|^2 / (2 prior_scale^2 (1 - rate)) - F * H(rate)
+    loss  += kl_weight * KL
+    ```
+
+    with `u` uniform, `F` the number of input features of the kernel and `H`
+    the entropy of a Bernoulli variable, in nats. In training the mask is
+    relaxed (the concrete distribution), so that the rate has a gradient; with
+    `training=False` it is the Bernoulli mask itself, drawn as in `MCDropout`:
+    at inference, too, each call is a draw.
+
+    The regularizer is the KL of the dropout posterior from a normal prior, up
+    to a constant (it may be negative), and counts once per forward pass like
+    every KL of weights. The kernel needs no other regularizer. The more data,
+    the smaller `kl_weight`, and the lower the rate that is learned.
+
+    Args:
+        layer: A `Dense`, `Conv1D`, `Conv2D` or `Conv3D` layer. For
+            convolutions whole channels are dropped.
+        kl_weight: Weight of the KL: 1 / (number of scored training positions).
+            Keyword-only, required; held as a variable, so that a callback may
+            change it.
+        prior_scale: Standard deviation of the prior of the weights.
+        initial_rate: Rate at the start, inside (0, 1).
+        temperature: Of the relaxation; smaller is closer to Bernoulli, with
+            noisier gradients.
+        seed: Integer seed of the draws, or None.
+        **kwargs: As for `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: As for the layer.
+        training: Boolean: relaxed or exact mask.
+
+    Input shape:
+        As for the layer.
+
+    Output shape:
+        As for the layer.
+
+    Raises:
+        ValueError: `kl_weight` is missing or negative, a scale, temperature or
+            rate is out of range, or the layer is of another kind.
+
+    Example:
+
+    >>> layer = uq.ConcreteDropout(keras.layers.Dense(4), kl_weight=1 / 1000)
+    >>> layer(np.ones((2, 3))).shape[-1]
+    4
+    >>> round(float(layer.rate), 2)
+    0.1
+
+    References:
+        Gal, Hron & Kendall, 2017, "Concrete Dropout", NeurIPS,
+        arXiv:1705.07832.
+    """
+
+    def __init__(
+        self,
+        layer,
+        *,
+        kl_weight=None,
+        prior_scale=1.0,
+        initial_rate=0.1,
+        temperature=0.1,
+        seed=None,
+        **kwargs,
+    ):
+        if not isinstance(layer, (keras.layers.Dense, *_CONVOLUTIONS)):
+            raise arguments.error(
+                "layer", "a Dense, Conv1D, Conv2D or Conv3D layer", layer
+            )
+        super().__init__(layer, **kwargs)
+        self.initial_kl_weight = check_kl_weight(kl_weight)
+        self.prior_scale = arguments.positive_float("prior_scale", prior_scale)
+        self.initial_rate = dropout_rate("initial_rate", initial_rate)
+        if self.initial_rate == 0:
+            raise arguments.error("initial_rate", "above 0", initial_rate)
+        self.temperature = arguments.positive_float("temperature", temperature)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        dtype = at_least_float32(self.variable_dtype)
+        rate = self.initial_rate
+        self.kl_weight = self.add_weight(
+            name="kl_weight",
+            shape=(),
+            dtype=dtype,
+            initializer=keras.initializers.Constant(self.initial_kl_weight),
+            trainable=False,
+            autocast=False,
+        )
+        self.rate_logit = self.add_weight(
+            name="rate_logit",
+            shape=(),
+            dtype=dtype,
+            initializer=keras.initializers.Constant(math.log(rate) - math.log1p(-rate)),
+            # Keras evaluates a regularizer once per pass, however often the
+            # layer is called in it: what the KL of weights needs.
+            regularizer=lambda _: ops.convert_to_tensor(self.kl_weight) * self.kl(),
+            autocast=False,
+        )
+
+    @property
+    def rate(self):
+        """The rate in force, a scalar tensor."""
+        return ops.sigmoid(ops.convert_to_tensor(self.rate_logit))
+
+    def kl(self):
+        """KL divergence to the prior, up to a constant, in nats: a scalar."""
+        logit = ops.convert_to_tensor(self.rate_logit)
+        kernel = ops.cast(ops.convert_to_tensor(self.layer.kernel), logit.dtype)
+        # 1 / (1 - rate) = 1 + exp(logit)
+        squares = ops.sum(ops.square(kernel / self.prior_scale))
+        shrinkage = 0.5 * squares * (1.0 + ops.exp(logit))
+        return shrinkage - self._features() * bernoulli_entropy(logit)
+
+    def _features(self):
+        """Number of things that are dropped independently."""
+        return self.layer.kernel.shape[-2] * getattr(self.layer, "groups", 1)
+
+    def call(self, inputs, training=False):
+        logit = ops.convert_to_tensor(self.rate_logit)
+        smallest = float(finfo(logit.dtype).tiny)  # log(0) is not finite
+        uniform = keras.random.uniform(
+            self._noise_shape(inputs),
+            minval=smallest,
+            dtype=keras.backend.standardize_dtype(logit.dtype),
+            seed=self.seed_generator,
+        )
+        dropped = logit + ops.log(uniform) - ops.log1p(-uniform)
+        if training:
+            keep = ops.sigmoid(-dropped / self.temperature)
+        else:
+            keep = ops.cast(dropped < 0, logit.dtype)
+        mask = keep * (1.0 + ops.exp(logit))
+        return self.layer(inputs * ops.cast(mask, inputs.dtype))
+
+    def _noise_shape(self, inputs):
+        shape = ops.shape(inputs)
+        if not isinstance(self.layer, _CONVOLUTIONS):
+            return shape
+        ones = (1,) * (len(shape) - 2)
+        if self.layer.data_format == "channels_first":
+            return (*shape[:2], *ones)
+        return (shape[0], *ones, shape[-1])
+
+    def deterministic(self):
+        """The plain layer that this one is on average, and its weights."""
+        config = {**self.layer.get_config(), "name": self.name}
+        weights = [ops.convert_to_numpy(w) for w in self.layer.weights]
+        return type(self.layer).from_config(config), weights
+
+    def compute_output_shape(self, input_shape):
+        return self.layer.compute_output_shape(input_shape)
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        save_seed_states([self.seed_generator], store)
+
+    def load_own_variables(self, store):
+        super().load_own_variables(load_seed_states([self.seed_generator], store))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "kl_weight": self.initial_kl_weight,
+            "prior_scale": self.prior_scale,
+            "initial_rate": self.initial_rate,
+            "temperature": self.temperature,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        # Keras's own takes the layer out of the dict that it is given.
+        return super().from_config(dict(config), custom_objects)

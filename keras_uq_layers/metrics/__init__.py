@@ -1,0 +1,33 @@
+"""Metrics: streaming, with weights and masks, thin users of a family."""
+
+from keras_uq_layers.metrics.base import FamilyMetric
+from keras_uq_layers.metrics.base import MeanMetric
+from keras_uq_layers.metrics.calibration import RegressionCalibrationError
+from keras_uq_layers.metrics.classification import BrierScore
+from keras_uq_layers.metrics.classification import ExpectedCalibrationError
+from keras_uq_layers.metrics.intervals import IntervalCoverage
+from keras_uq_layers.metrics.intervals import IntervalScore
+from keras_uq_layers.metrics.intervals import MeanIntervalWidth
+from keras_uq_layers.metrics.scores import CRPS
+from keras_uq_layers.metrics.scores import MeanAbsoluteError
+from keras_uq_layers.metrics.scores import NegativeLogLikelihood
+from keras_uq_layers.metrics.scores import Pinball
+from keras_uq_layers.metrics.scores import PredictiveEntropy
+from keras_uq_layers.metrics.scores import RootMeanSquaredError
+
+__all__ = [
+    "BrierScore",
+    "CRPS",
+    "ExpectedCalibrationError",
+    "FamilyMetric",
+    "IntervalCoverage",
+    "IntervalScore",
+    "MeanAbsoluteError",
+    "MeanIntervalWidth",
+    "MeanMetric",
+    "NegativeLogLikelihood",
+    "Pinball",
+    "PredictiveEntropy",
+    "RegressionCalibrationError",
+    "RootMeanSquaredError",
+]

@@ -1,0 +1,7 @@
+"""From a model that samples to a prediction with its uncertainty."""
+
+from keras_uq_layers.prediction.predict import predict
+from keras_uq_layers.prediction.prediction import ClassPrediction
+from keras_uq_layers.prediction.prediction import Prediction
+
+__all__ = ["ClassPrediction", "Prediction", "predict"]

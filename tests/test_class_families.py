@@ -1,0 +1,205 @@
+"""Categorical and Bernoulli: oracles, extremes, and labels that are none."""
+
+import keras
+import numpy as np
+import pytest
+import strategies
+from backend import to_numpy
+from backend import value_and_gradients
+from hypothesis import given
+from scipy import special
+from scipy import stats
+
+import keras_uq_layers as uq
+
+CATEGORICAL = uq.families.Categorical()
+BERNOULLI = uq.families.Bernoulli()
+
+
+def logits(shape=(7, 4), seed=0):
+    return (2 * np.random.default_rng(seed).normal(size=shape)).astype("float32")
+
+
+def test_categorical_against_scipy():
+    x = logits()
+    p = special.softmax(x, axis=-1)
+    labels = np.arange(7) % 4
+    np.testing.assert_allclose(
+        to_numpy(CATEGORICAL.log_prob(labels, x)),
+        np.log(p[np.arange(7), labels]),
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(to_numpy(CATEGORICAL.mean(x)), p, rtol=1e-5)
+    np.testing.assert_allclose(
+        to_numpy(CATEGORICAL.variance(x)), p * (1 - p), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        to_numpy(CATEGORICAL.entropy(x)), stats.entropy(p, axis=-1), rtol=1e-5
+    )
+
+
+def test_bernoulli_against_scipy():
+    x = logits()
+    p = special.expit(x)
+    y = (np.random.default_rng(1).uniform(size=x.shape) < 0.5).astype("float32")
+    law = stats.bernoulli(p)
+    np.testing.assert_allclose(
+        to_numpy(BERNOULLI.log_prob(y, x)), law.logpmf(y).sum(axis=-1), rtol=1e-5
+    )
+    np.testing.assert_allclose(to_numpy(BERNOULLI.variance(x)), law.var(), rtol=1e-5)
+    np.testing.assert_allclose(to_numpy(BERNOULLI.entropy(x)), law.entropy(), rtol=1e-4)
+    for value in (-0.5, 0.0, 0.5, 1.0, 2.0):
+        at = np.full_like(x, value)
+        np.testing.assert_allclose(
+            to_numpy(BERNOULLI.cdf(at, x)), law.cdf(at), rtol=1e-5
+        )
+    for q in (0.01, 0.4, 0.99):
+        np.testing.assert_array_equal(to_numpy(BERNOULLI.quantile(q, x)), law.ppf(q))
+    # The CRPS is the integral of (F(t) - 1[t >= y])^2 over [0, 1].
+    np.testing.assert_allclose(
+        to_numpy(BERNOULLI.crps(y, x)), np.where(y == 1, (1 - p) ** 2, p**2), rtol=1e-5
+    )
+
+
+def test_two_classes_are_a_bernoulli():
+    x = logits((9, 1))
+    two = np.concatenate([np.zeros_like(x), x], axis=-1)
+    labels = np.arange(9) % 2
+    np.testing.assert_allclose(
+        to_numpy(CATEGORICAL.log_prob(labels, two)),
+        to_numpy(BERNOULLI.log_prob(labels, x)),
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        to_numpy(CATEGORICAL.entropy(two)), to_numpy(BERNOULLI.entropy(x))[:, 0], 1e-5
+    )
+
+
+def test_log_prob_is_the_cross_entropy_of_keras():
+    x = logits()
+    labels = np.arange(7) % 4
+    soft = special.softmax(logits(seed=2), axis=-1)
+    loss = keras.losses.SparseCategoricalCrossentropy(True, reduction=None)
+    np.testing.assert_allclose(
+        -to_numpy(CATEGORICAL.log_prob(labels, x)), to_numpy(loss(labels, x)), rtol=1e-5
+    )
+    loss = keras.losses.CategoricalCrossentropy(True, reduction=None)
+    np.testing.assert_allclose(
+        -to_numpy(CATEGORICAL.log_prob(soft, x)), to_numpy(loss(soft, x)), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", "float32", "bool"])
+def test_labels_of_any_dtype_and_shape(dtype):
+    x, labels = logits((3, 2)), np.array([0, 1, 1])
+    expected = to_numpy(CATEGORICAL.log_prob(np.eye(2)[labels], x))
+    for y in (labels, labels[:, None]):
+        np.testing.assert_allclose(
+            to_numpy(CATEGORICAL.log_prob(y.astype(dtype), x)), expected, rtol=1e-6
+        )
+    time = np.tile(labels, (4, 1))
+    assert CATEGORICAL.log_prob(time, logits((4, 3, 2))).shape == (4, 3)
+
+
+def test_labels_that_are_no_class_never_pass_for_a_perfect_prediction():
+    x = logits((5, 3))
+
+    def log_prob(x):
+        return CATEGORICAL.log_prob(np.array([0, 3, -1, 1.5, 2]), x)
+
+    value, (gradient,) = value_and_gradients(log_prob, x)
+    assert np.isinf(value).tolist() == [False, True, True, True, False]
+    assert np.isfinite(gradient).all()
+    assert (gradient[0] != 0).all()
+    assert (gradient[1:4] == 0).all()
+    value, (gradient,) = value_and_gradients(
+        lambda x: BERNOULLI.log_prob(np.array([[0.0], [1.5], [-1.0]]), x), x[:3, :1]
+    )
+    assert np.isinf(value).tolist() == [False, True, True]
+    assert np.isfinite(gradient).all()
+
+
+@given(strategies.arrays(strategies.reals(), max_dims=1, min_dims=1))
+def test_bernoulli_is_never_nan(x):
+    for y in (0.0, 0.3, 1.0):
+        for function in (
+            lambda x, y=y: uq.numerics.bernoulli_log_prob(np.float32(y), x),
+            uq.numerics.bernoulli_entropy,
+        ):
+            value, (gradient,) = value_and_gradients(function, x)
+            assert not np.isnan(value).any()
+            assert not np.isnan(gradient).any()
+
+
+@given(strategies.arrays(strategies.reals(), max_dims=1, min_dims=1))
+def test_categorical_is_never_nan(x):
+    if len(x) < 2:
+        return
+    y = np.eye(len(x), dtype="float32")[0]
+    for function in (
+        lambda x: uq.numerics.categorical_log_prob(y, x),
+        uq.numerics.categorical_entropy,
+    ):
+        value, (gradient,) = value_and_gradients(function, x)
+        assert not np.isnan(value).any()
+        assert not np.isnan(gradient).any()
+
+
+def test_entropy_keeps_its_relative_accuracy_in_both_tails():
+    for x in (-60.0, 60.0):
+        exact = 61 * np.exp(-60.0)  # log1p(e) + 60 e to first order
+        np.testing.assert_allclose(
+            float(uq.numerics.bernoulli_entropy(np.float32(x))), exact, rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", ["categorical", "bernoulli"])
+def test_draws_have_the_mean(name):
+    family = uq.families.get(name)
+    x = logits((2, 3))
+    draws = to_numpy(family.sample(x, (20_000,), seed=1))
+    p = to_numpy(family.mean(x))
+    assert set(np.unique(draws)) == {0.0, 1.0}
+    error = np.sqrt(p * (1 - p) / 20_000)
+    assert (np.abs(draws.mean(axis=0) - p) < 5 * error).all()
+    if name == "categorical":
+        assert (draws.sum(axis=-1) == 1).all()
+
+
+def test_a_classifier_learns():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 2)).astype("float32")
+    labels = (x[:, 0] > 0).astype(int) + (x[:, 1] > 0)
+    for family, units, y in (("categorical", 3, labels), ("bernoulli", 1, labels > 0)):
+        model = keras.Sequential([uq.DistributionHead(units, family=family)])
+        model.compile(
+            keras.optimizers.Adam(0.1),
+            loss=uq.losses.NegativeLogLikelihood(family),
+            metrics=[uq.metrics.BrierScore(family)],
+        )
+        history = model.fit(x, y, epochs=15, verbose=0).history
+        assert history["loss"][-1] < 0.7 * history["loss"][0]
+        assert history["brier_score"][-1] < history["brier_score"][0]
+
+
+def test_against_tfp():
+    pytest.importorskip("tensorflow_probability")
+    x, y = logits(), np.eye(4, dtype="float32")[np.arange(7) % 4]
+    for family in (CATEGORICAL, BERNOULLI):
+        law = uq.to_tfp(x, family)
+        np.testing.assert_allclose(
+            np.asarray(law.log_prob(y)), to_numpy(family.log_prob(y, x)), rtol=1e-5
+        )
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="`units` must be the number of classes"):
+        CATEGORICAL.params_size(1)
+    with pytest.raises(ValueError, match="at least 2"):
+        CATEGORICAL.log_prob(np.zeros(3), np.zeros((3, 1)))
+    with pytest.raises(ValueError, match="`y` must hold labels of shape"):
+        CATEGORICAL.log_prob(np.zeros((3, 2)), np.zeros((3, 4)))
+    with pytest.raises(ValueError, match="`y` must hold labels of shape"):
+        CATEGORICAL.log_prob(np.zeros(4), np.zeros((3, 4)))
+    with pytest.raises(NotImplementedError, match="no `quantile`"):
+        CATEGORICAL.quantile(0.5, np.zeros((3, 4)))

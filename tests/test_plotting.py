@@ -1,0 +1,149 @@
+"""What is drawn, read from the Axes."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import keras_uq_layers as uq
+
+plt = pytest.importorskip("matplotlib.pyplot")
+plotting = uq.plotting
+
+
+@pytest.fixture
+def ax():
+    figure, axes = plt.subplots()
+    yield axes
+    plt.close(figure)
+
+
+def regression(n=400, factor=1.0, passes=5):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, n)
+    loc = x + 0.3 * rng.normal(size=(passes, 1))
+    params = np.stack([loc, np.full_like(loc, factor)], axis=-1)
+    return uq.Prediction(params), x, x + rng.normal(size=n)
+
+
+def test_band_is_the_interval_and_holds_the_epistemic_part(ax):
+    prediction, x, y = regression()
+    assert plotting.prediction_band(prediction, x, y, level=0.9, ax=ax) is ax
+    outer, inner = (c.get_paths()[0].vertices for c in ax.collections)
+    lower, upper = prediction.interval(0.9)
+    np.testing.assert_allclose(outer[:, 1].min(), lower.min(), rtol=1e-5)
+    np.testing.assert_allclose(outer[:, 1].max(), upper.max(), rtol=1e-5)
+    assert np.ptp(inner[:, 1]) < np.ptp(outer[:, 1])
+    height = stats.norm.ppf(0.95) * prediction.epistemic_std.max()
+    np.testing.assert_allclose(
+        inner[:, 1].max(), prediction.mean.max() + height, rtol=0.01
+    )
+    mean, points = ax.lines
+    assert (np.diff(mean.get_xdata()) >= 0).all()
+    assert len(points.get_xdata()) == len(x)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == [
+        "90%",
+        "epistemic",
+        "mean",
+        "observed",
+    ]
+
+
+def test_reliability_of_a_regression(ax):
+    prediction, _, y = regression(factor=2.0, passes=1)
+    plotting.reliability_diagram(prediction, y, bins=9, ax=ax)
+    diagonal, model = ax.lines
+    pit = prediction.cdf(y).ravel()
+    np.testing.assert_allclose(model.get_ydata()[0], (pit <= 0.1).mean())
+    # Too wide: fewer targets in the tails than predicted.
+    assert model.get_ydata()[0] < 0.1 < 0.9 < model.get_ydata()[-1]
+    np.testing.assert_array_equal(diagonal.get_xdata(), diagonal.get_ydata())
+
+
+@pytest.mark.parametrize("family", ["categorical", "bernoulli"])
+def test_reliability_of_classes(ax, family):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(1, 3000, 2 if family == "categorical" else 1))
+    prediction = uq.ClassPrediction(3 * logits, family)  # three times too sure
+    p = 1 / (
+        1
+        + np.exp(
+            logits[0, :, 0]
+            - (logits[0, :, 1] if family == "categorical" else 2 * logits[0, :, 0])
+        )
+    )
+    y = (rng.uniform(size=3000) < p).astype(int)
+    plotting.reliability_diagram(prediction, y, ax=ax)
+    model = ax.lines[1]
+    assert (model.get_ydata()[-3:] < model.get_xdata()[-3:]).all()
+    assert ax.get_xlabel() == "confidence"
+
+
+def test_pit_histogram_is_a_density(ax):
+    prediction, _, y = regression()
+    plotting.pit_histogram(prediction, y, bins=10, ax=ax)
+    bars = [p for p in ax.patches if p.get_width() < 0.2]
+    assert len(bars) == 10
+    np.testing.assert_allclose(sum(b.get_height() for b in bars) / 10, 1.0)
+
+
+def test_coverage_grows_with_width(ax):
+    prediction, _, y = regression()
+    wide, *_ = regression(factor=3.0)
+    plotting.coverage_width({"a": prediction, "b": wide}, y, ax=ax)
+    curves = [line for line in ax.lines if line.get_linestyle() == "-"]
+    assert len(curves) == 2
+    for curve in curves:
+        assert (np.diff(curve.get_xdata()) > 0).all()
+        assert (np.diff(curve.get_ydata()) >= 0).all()
+
+
+def test_training_curve_with_its_reference(ax):
+    history = {"loss": [2.0, 0.5, -0.5], "val_loss": [2.0, 1.0, 0.9], "mae": [1, 1, 1]}
+    plotting.training_curve(history, reference=1.4, ax=ax)
+    loss, validation, reference = ax.lines
+    np.testing.assert_array_equal(loss.get_xdata(), [1, 2, 3])
+    np.testing.assert_array_equal(validation.get_ydata(), history["val_loss"])
+    assert set(reference.get_ydata()) == {1.4}
+    assert ax.get_yscale() == "linear"
+
+
+def test_current_axes_by_default():
+    figure, axes = plt.subplots()
+    assert plotting.training_curve({"loss": [1.0, 0.5]}) is axes
+    plt.close(figure)
+
+
+def test_errors(ax):
+    prediction, x, y = regression()
+    with pytest.raises(ValueError, match="`x` must have one value per example"):
+        plotting.prediction_band(prediction, x[:3], ax=ax)
+    with pytest.raises(ValueError, match="with an output 1"):
+        plotting.prediction_band(prediction, x, output=1, ax=ax)
+    with pytest.raises(ValueError, match="`level` must be"):
+        plotting.prediction_band(prediction, x, level=1.0, ax=ax)
+    with pytest.raises(ValueError, match="`bins` must be a positive integer"):
+        plotting.pit_histogram(prediction, y, bins=0, ax=ax)
+    with pytest.raises(ValueError, match="`names` must be among"):
+        plotting.training_curve({"loss": [1.0]}, names=["nll"], ax=ax)
+
+
+def test_matplotlib_is_imported_by_the_first_figure_only():
+    """Keras itself imports it where it is there: so it is made to be missing."""
+    script = (
+        "import sys\n"
+        "sys.modules['matplotlib'] = None\n"
+        "sys.modules['matplotlib.pyplot'] = None\n"
+        "import keras_uq_layers as uq\n"
+        "try:\n"
+        "    uq.plotting.training_curve({'loss': [1.0]})\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pip install keras_uq_layers[plot]" in done.stdout
