@@ -56,7 +56,7 @@ needs_float64 = pytest.mark.skipif(
 
 @pytest.mark.parametrize("family", SHELF, ids=repr)
 def test_harness(family):
-    uq.testing.check_family(family)
+    uq.testing.check_family(family, rows=2, draws=500)
 
 
 @keras.saving.register_keras_serializable(package="tests")
