@@ -9,9 +9,12 @@ from keras_uq_layers.numerics.beta import log_beta
 from keras_uq_layers.numerics.division import divide
 from keras_uq_layers.numerics.division import half_difference
 from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.root import values_only
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import log1p_minus
 from keras_uq_layers.numerics.saddle_point import stirling_error
+from keras_uq_layers.numerics.special import betainc_value
+from keras_uq_layers.numerics.special import has_betainc
 
 _MANY = 1e3
 
@@ -97,6 +100,8 @@ def student_t_cdf(y, loc, scale, df):
     z = divide(*half_difference(y, loc, scale))
     df = df * ops.ones_like(z)
     z = z * ops.ones_like(df)
+    if values_only() and has_betainc():
+        return _cdf_value(z, df)
     # At the centre the square loses the sign and the slope: a straight line.
     centre = ops.abs(z) * ops.sqrt(1.0 + 1.0 / df) < 1e-4
     near = ops.where(centre, z, ops.zeros_like(z))
@@ -127,6 +132,22 @@ def student_t_cdf(y, loc, scale, df):
     tail = ops.where(many, expanded, tail)
     outer = ops.where(z < 0, tail, 1.0 - tail)
     return ops.where(centre, line, outer)
+
+
+def _cdf_value(z, df):
+    """The distribution function without gradients, for a root search: short."""
+    square = ops.minimum(z * z, 1e30)
+    x, complement = df / (df + square), square / (df + square)
+    half = ops.full_like(df, 0.5)
+    # Of the two tails of the beta the one is taken that is not close to 1.
+    tail = ops.where(
+        square > df,
+        betainc_value(0.5 * df, half, x),
+        1.0 - betainc_value(half, 0.5 * df, complement),
+    )
+    normal = ops.erfc(math.sqrt(0.5) * _hill(z, ops.maximum(df, _MANY)))
+    tail = 0.5 * ops.where(df > _MANY, normal, tail)
+    return ops.where(z < 0, tail, 1.0 - tail)
 
 
 def _hill(z, df):

@@ -56,7 +56,7 @@ needs_float64 = pytest.mark.skipif(
 
 @pytest.mark.parametrize("family", SHELF, ids=repr)
 def test_harness(family):
-    uq.testing.check_family(family)
+    uq.testing.check_family(family, rows=2, draws=500)
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -559,3 +559,32 @@ def test_errors():
 def test_names():
     for name in ("student_t", "gamma", "beta", "poisson", "censored_normal"):
         assert F.get(name).name == name
+
+
+# In a model
+
+
+@pytest.mark.parametrize("family", SHELF, ids=repr)
+def test_fit_save_and_load(family, tmp_path):
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(64, 2)).astype("float32")
+    offset = to_numpy(family.initial_features(2, 1.0))[None]
+    try:
+        params = family.constrain(np.repeat(offset, 64, axis=0))
+        y = to_numpy(family.sample(params, seed=1)).astype("float32")
+        loss = uq.losses.NegativeLogLikelihood(family)
+    except NotImplementedError:
+        y = rng.normal(size=(64, 2)).astype("float32")
+        loss = uq.losses.Pinball(family.levels)
+    head = uq.DistributionHead(2, family)
+    if family.target_unit:
+        head.adapt(y)
+    model = keras.Sequential([head])
+    model.compile(keras.optimizers.Adam(1e-2), loss=loss, jit_compile=False)
+    history = model.fit(x, y, epochs=3, batch_size=16, verbose=0).history["loss"]
+    assert np.isfinite(history).all()
+    assert history[-1] < history[0]
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert again.layers[-1].family == family
+    np.testing.assert_allclose(to_numpy(again(x)), to_numpy(model(x)), rtol=1e-5)
