@@ -98,9 +98,7 @@ def variants(depth, units):
         )
 
     return {
-        "Dense": keras_model(
-            lambda: keras.layers.Dense(units, "relu"), depth, units
-        ),
+        "Dense": keras_model(lambda: keras.layers.Dense(units, "relu"), depth, units),
         "reparameterization": keras_model(ours("reparameterization"), depth, units),
         "  tfp": tfp_model(
             lambda: tfp_layer("DenseReparameterization", units), depth, units
@@ -158,7 +156,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
-    print(f"TensorFlow {tf.__version__}, keras {keras.__version__}, CPU or GPU:", end="")
+    print(
+        f"TensorFlow {tf.__version__}, keras {keras.__version__}, CPU or GPU:", end=""
+    )
     print([device.device_type for device in tf.config.list_physical_devices()][-1])
     for size, (depth, units, batch, repeats) in SIZES.items():
         x = tf.random.stateless_normal((batch, units), (0, 0))
