@@ -110,7 +110,7 @@ def test_a_wrapped_layer_and_a_latent_code_too():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="`epochs` must be a positive integer. Rec"):
+    with pytest.raises(ValueError, match="`epochs` must be a positive integer"):
         uq.callbacks.KLWarmup(0)
     with pytest.raises(ValueError, match="`start` must be a number between 0 and 1"):
         uq.callbacks.KLWarmup(2, start=1.5)

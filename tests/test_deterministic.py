@@ -72,9 +72,6 @@ def test_functional_keeps_names_inputs_and_shared_layers():
     model = keras.Model({"left": a, "right": b}, out, name="outer")
     x = {"left": X, "right": -X}
     plain = check(model, x)
-    assert (
-        plain.input_names == model.input_names if hasattr(model, "input_names") else 1
-    )
     assert [i.name for i in plain.inputs] == [i.name for i in model.inputs]
     assert sum(type(part) is layers.Dense for part in plain._flatten_layers()) == 3
     assert plain.get_layer("inner").get_layer("deep").kernel.shape == (8, 4)
@@ -187,7 +184,7 @@ def test_subclassed_models_are_an_error():
         uq.to_deterministic(Subclassed())
     with pytest.raises(ValueError, match="of class Subclassed"):
         uq.to_deterministic(keras.Sequential([Subclassed()]))
-    with pytest.raises(TypeError, match="`model` must be a Keras model. Received"):
+    with pytest.raises(TypeError, match="`model` must be a Keras model"):
         uq.to_deterministic(layers.Dense(2))
 
 

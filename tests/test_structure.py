@@ -43,6 +43,7 @@ THIRD_PARTIES = {
     "prediction": {"pandas"},
     "calibration": {"sklearn"},
     "plotting": {"matplotlib"},
+    "testing": {"tensorflow", "jax", "torch"},  # gradients
     "__main__": {"sklearn", "matplotlib"},
 }
 
@@ -102,13 +103,19 @@ def test_the_check_can_fail():
     assert not list(violations("layers", ["keras_uq_layers.numerics", "keras", "math"]))
 
 
-def test_only_one_file_looks_at_the_backend():
+def test_few_files_look_at_the_backend():
     users = {
         str(path.relative_to(ROOT))
         for _, path in rooms()
-        if "keras.backend.backend()" in path.read_text()
+        if "backend.backend()" in path.read_text()
     }
-    assert users == {"numerics/special.py", "numerics/division.py", "testing/layers.py"}
+    assert users == {
+        "numerics/special.py",  # functions that keras.ops lacks
+        "numerics/division.py",  # the quotient rule of JAX
+        "prediction/sampler.py",  # XLA is the only compiler of JAX
+        "testing/families.py",  # gradients
+        "testing/layers.py",  # float64 on JAX
+    }
 
 
 @pytest.mark.parametrize(
@@ -126,7 +133,7 @@ def test_one_public_class_a_file(room, path):
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     ]
     assert len(classes) == 1
-    assert len(path.read_text().splitlines()) <= 300
+    assert len(path.read_text().splitlines()) <= 400
 
 
 def fresh_process(code, **environment):
@@ -145,7 +152,7 @@ def added_modules(code):
     for lines in ("import keras", code):
         done = fresh_process(f"import sys; {lines}; {report}")
         assert done.returncode == 0, done.stderr
-        names.append(set(done.stdout.split()))
+        names.append(set(done.stdout.split()) - sys.stdlib_module_names)
     return names[1] - names[0]
 
 

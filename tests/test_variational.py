@@ -1,5 +1,7 @@
 """The variational layers: exactness, estimators, KL, convolutions."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -225,12 +227,20 @@ def test_estimators_agree_and_reduce_the_variance():
         draws = gradient_draws(linear_layer(estimator), loss, x, count)
         error = draws.std(axis=0) / np.sqrt(count)
         assert (np.abs(draws.mean(axis=0) - exact) < 4.5 * error).all(), estimator
-        variances[estimator] = draws.var(axis=0).sum()
-    shared = variances["reparameterization"]
-    ratios = {name: shared / variance for name, variance in variances.items()}
-    print("variance of the shared draw in units of the estimator's:", ratios)
-    assert ratios["local_reparameterization"] > 30
-    assert ratios["flipout"] > 10
+        variances[estimator] = draws.var(axis=0)
+    ratios = {
+        name: [
+            (variances["reparameterization"][part].sum() / variance[part].sum())
+            for part in (slice(0, 12), slice(12, None))  # means, scales
+        ]
+        for name, variance in variances.items()
+    }
+    print("variance of the shared draw over that of the estimator:", ratios)
+    assert ratios["local_reparameterization"][0] > 20
+    assert ratios["local_reparameterization"][1] > 20
+    assert ratios["flipout"][0] > 20
+    # The sizes of the draws are shared, only their signs are not.
+    assert ratios["flipout"][1] > 1.2
 
 
 def test_flipout_and_local_noise_have_the_moments_of_the_weights():
@@ -515,19 +525,18 @@ def test_convolution_errors():
     ],
 )
 def test_argument_errors(options, message):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(message)):
         uq.DenseVariational(2, **options)
-    assert message in str(error.value)
 
 
 def test_full_covariance_that_does_not_fit_names_the_way_out():
     layer = uq.DenseVariational(512, kl_weight=0.1, posterior="full_covariance")
-    with pytest.raises(ValueError) as error:
-        layer.build((None, 512))
-    assert "34491301" in str(error.value).replace(",", "") or "entries" in str(
-        error.value
+    message = (
+        "A full covariance of 262656 weights has 34493955840 entries, more than "
+        '`max_entries=10000000`. Use `posterior="low_rank"`'
     )
-    assert 'Use `posterior="low_rank"`' in str(error.value)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        layer.build((None, 512))
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)

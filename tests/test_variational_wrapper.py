@@ -1,5 +1,7 @@
 """`Variational`: any Keras layer with random weights."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -181,9 +183,8 @@ def test_choice_of_weights():
     ],
 )
 def test_argument_errors(make, message):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(message)):
         make()
-    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -199,9 +200,8 @@ def test_argument_errors(make, message):
     ],
 )
 def test_build_errors(layer, options, message):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(message)):
         wrap(layer, **options).build((None, 3))
-    assert message in str(error.value)
 
 
 def test_frozen_adds_no_kl_and_still_draws(tmp_path):

@@ -11,9 +11,9 @@ from keras_uq_layers.layers.distribution_head import DistributionHead
 from keras_uq_layers.layers.mc_dropout import MCDropout
 from keras_uq_layers.layers.normal_likelihood import NormalLikelihood
 from keras_uq_layers.layers.normal_sampling import NormalSampling
-from keras_uq_layers.layers.spatial_mc_dropout import SpatialMCDropout1D
-from keras_uq_layers.layers.spatial_mc_dropout import SpatialMCDropout2D
-from keras_uq_layers.layers.spatial_mc_dropout import SpatialMCDropout3D
+from keras_uq_layers.layers.spatial_mc_dropout1d import SpatialMCDropout1D
+from keras_uq_layers.layers.spatial_mc_dropout2d import SpatialMCDropout2D
+from keras_uq_layers.layers.spatial_mc_dropout3d import SpatialMCDropout3D
 from keras_uq_layers.layers.variational import Variational
 
 __all__ = [

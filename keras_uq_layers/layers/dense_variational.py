@@ -26,14 +26,20 @@ class DenseVariational(VariationalLayer):
     regularizer of Keras.
 
     In training the estimator decides how the noise of the weights reaches the
-    output. All are unbiased; with independent weights
+    output. With independent weights there are three:
 
-    - `"local_reparameterization"` draws the output instead of the weights:
-      lowest variance, two matrix products. The default.
-    - `"flipout"` draws the weights once and decorrelates the examples with
-      random signs: two matrix products.
-    - `"reparameterization"` uses one draw for the whole batch: one matrix
-      product, the highest variance. The only one for correlated weights.
+    - `"local_reparameterization"`, the default: draws the output instead of
+      the weights, with the mean and variance that the weights give it.
+      Lowest variance; two matrix products. Exact for inputs `(batch, F)`;
+      where there are more axes, the positions of an example share weights and
+      their outputs are drawn independently: the usual approximation. Choose
+      flipout where a later layer mixes positions.
+    - `"flipout"`: one draw of the weights, decorrelated between the examples
+      by random signs. Unbiased; two matrix products. Of the gradient noise of
+      the means it averages as much away, of that of the scales little.
+    - `"reparameterization"`: one draw for the whole batch. Unbiased; one
+      matrix product, the highest variance: for small batches, or where speed
+      counts. The only one for correlated weights.
 
     With `training=False` one set of weights is drawn per call, so that a
     prediction is a function of x. Repeat it for the spread between functions.
