@@ -6,10 +6,8 @@ from keras import ops
 
 from keras_uq_layers import arguments
 from keras_uq_layers import families
+from keras_uq_layers.families.scoring import scored
 from keras_uq_layers.numerics import at_least_float32
-from keras_uq_layers.numerics import position_mask
-from keras_uq_layers.numerics import position_weights
-from keras_uq_layers.numerics import where_valid
 from keras_uq_layers.numerics.masking import keras_mask
 from keras_uq_layers.registration import register
 
@@ -38,21 +36,15 @@ class FamilyLoss(keras.losses.Loss):
         self._reduce = _MeanOfValues(reduction=reduction, dtype=dtype)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        mask = keras_mask(y_pred)
-        params = ops.cast(ops.convert_to_tensor(y_pred), self.dtype)
-        y = self.family.align(ops.convert_to_tensor(y_true), params)
-        y = ops.cast(y, self.dtype)
-        if isinstance(y_true, np.ndarray) and mask is None and sample_weight is None:
-            # Only what is on the host, where all rows count: inside of `fit` a
-            # target outside the support has a loss of inf and no gradient.
+        all_count = sample_weight is None and keras_mask(y_pred) is None
+        if isinstance(y_true, np.ndarray) and all_count:
+            # Only what is on the host: inside of `fit` a target outside the
+            # support has a loss of inf and no gradient.
             self.family.check_target(y_true)
-        shape = tuple(params.shape[:-1])
-        weights = position_weights(sample_weight, shape, self.dtype)
-        valid = mask = position_mask(mask, shape)
-        if weights is not None:
-            scored = weights != 0
-            valid = scored if mask is None else ops.logical_and(mask, scored)
-        values = self.call(where_valid(valid, y), where_valid(valid, params))
+        y, params, weights, mask, valid = scored(
+            self.family, y_true, y_pred, sample_weight, self.dtype
+        )
+        values = self.call(y, params)
         if valid is not None:
             values = ops.where(valid, values, ops.zeros_like(values))
         if mask is not None:

@@ -4,11 +4,8 @@ import keras
 from keras import ops
 
 from keras_uq_layers import families
+from keras_uq_layers.families.scoring import scored
 from keras_uq_layers.numerics import at_least_float32
-from keras_uq_layers.numerics import position_mask
-from keras_uq_layers.numerics import position_weights
-from keras_uq_layers.numerics import where_valid
-from keras_uq_layers.numerics.masking import keras_mask
 
 
 class FamilyMetric(keras.metrics.Metric):
@@ -25,18 +22,12 @@ class FamilyMetric(keras.metrics.Metric):
         self.family = families.get(family)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        mask = keras_mask(y_pred)
-        params = ops.cast(ops.convert_to_tensor(y_pred), self.dtype)
-        y = self.family.align(ops.convert_to_tensor(y_true), params)
-        y = ops.cast(y, self.dtype)
-        shape = tuple(params.shape[:-1])
-        weights = position_weights(sample_weight, shape, self.dtype)
-        mask = position_mask(mask, shape)
+        y, params, weights, mask, _ = scored(
+            self.family, y_true, y_pred, sample_weight, self.dtype
+        )
         if mask is not None:
             share = ops.cast(mask, self.dtype)
             weights = share if weights is None else weights * share
-        valid = None if weights is None else weights != 0
-        y, params = where_valid(valid, y), where_valid(valid, params)
         if weights is None:
             weights = ops.ones_like(params[..., 0])
         else:
