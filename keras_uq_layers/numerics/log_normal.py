@@ -86,7 +86,7 @@ def log_normal_crps(y, loc, scale):
     Example:
 
     >>> round(float(log_normal_crps(1.0, 0.0, 1.0)), 4)
-    0.2622
+    0.2674
 
     Reference:
         Baran & Lerch, 2015, "Log-normal distribution based EMOS models for

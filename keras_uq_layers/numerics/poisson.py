@@ -95,7 +95,7 @@ def poisson_crps(y, rate):
     Example:
 
     >>> round(float(poisson_crps(0.0, 1.0)), 4)
-    0.5914
+    0.4762
 
     Reference:
         Wei & Held, 2014, "Calibration tests for count data", TEST 23(4),

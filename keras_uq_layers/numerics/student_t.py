@@ -181,7 +181,7 @@ def student_t_crps(y, loc, scale, df):
     Example:
 
     >>> round(float(student_t_crps(0.0, 0.0, 1.0, 5.0)), 4)
-    0.2569
+    0.257
 
     Reference:
         Jordan, Krueger & Lerch, 2019, "Evaluating Probabilistic Forecasts

@@ -116,7 +116,7 @@ def truncated_normal_crps(y, loc, scale, lower, upper):
     Example:
 
     >>> round(float(truncated_normal_crps(0.0, 0.0, 1.0, -1.0, 1.0)), 4)
-    0.1507
+    0.1486
 
     Reference:
         Jordan, Krueger & Lerch, 2019, "Evaluating Probabilistic Forecasts
