@@ -28,9 +28,9 @@ class ClassFamily(Family):
         # Every class as likely as any other: there is no scale.
         return (0.0,)
 
-    def affine(self, params, shift, factor):
-        """The params themselves: a class has no unit."""
-        return params
+    def quantile(self, p, params):
+        """Classes have no order: an error, except where a subclass has one."""
+        raise self._missing("quantile", "`mean`, the probabilities,")
 
     def entropy(self, params):
         """Entropy of the predicted distribution, in nats."""

@@ -43,7 +43,7 @@ class MonteCarloDropout(keras.layers.Layer):
 
     def deterministic(self):
         """The plain layer that this one is on average, and its weights."""
-        return keras.layers.Identity(name=self.name, dtype=self.dtype_policy), []
+        return keras.layers.Identity(name=self.name, dtype=self.dtype_policy.name), []
 
     def compute_output_shape(self, input_shape):
         return input_shape

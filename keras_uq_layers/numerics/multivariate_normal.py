@@ -36,20 +36,23 @@ def multivariate_normal_log_prob(y, loc, diagonal, unit_lower):
     -1.8379
     """
     y, loc, diagonal, unit_lower = widen(y, loc, diagonal, unit_lower)
-    target = divide(*half_difference(y, loc, diagonal))
+    half, half_diagonal = half_difference(y, loc, diagonal)
+    target = ops.stop_gradient(half / half_diagonal)
     # Whether the substitution overflows is only known after it: a first pass
     # without gradients makes the second one safe.
-    trial = _solve(ops.stop_gradient(unit_lower), ops.stop_gradient(target))
+    trial = _solve(ops.stop_gradient(unit_lower), target)
     missing = ops.any(ops.isnan(target), axis=-1)
     missing = missing | ops.any(ops.isnan(unit_lower), axis=(-2, -1))
     # A row with a NaN in y or in the params is not lost: it stays NaN.
     square = ops.sum((0.5 * trial) * trial, axis=-1)
     lost = ops.logical_not(ops.isfinite(square))
     lost = lost & ops.logical_not(missing)
-    safe_target = ops.where(lost[..., None], ops.zeros_like(target), target)
+    half = ops.where(lost[..., None], ops.zeros_like(half), half)
+    ones = ops.ones_like(half_diagonal)
+    half_diagonal = ops.where(lost[..., None], ones, half_diagonal)
     eye = ops.eye(target.shape[-1], dtype=target.dtype) * ops.ones_like(unit_lower)
     safe_lower = ops.where(lost[..., None, None], eye, unit_lower)
-    z = _solve(safe_lower, safe_target)
+    z = _solve(safe_lower, divide(half, half_diagonal))
     value = (
         -ops.sum((0.5 * z) * z, axis=-1)
         - ops.sum(ops.log(diagonal), axis=-1)
