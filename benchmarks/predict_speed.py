@@ -98,7 +98,7 @@ def main():
         "| model | width | loop ms | predict ms | list ms | loop / predict | goal ",
         end="",
     )
-    print("| list / predict |\n|" + " --- |" * 8)
+    print("| loop / limit | list / predict |\n|" + " --- |" * 9)
     for make, goal in (
         (two_layers, 0.9),
         (half_deterministic, 2.0),
