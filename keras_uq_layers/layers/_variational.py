@@ -30,6 +30,19 @@ def check_kl_weight(kl_weight):
     return arguments.non_negative_float("kl_weight", kl_weight)
 
 
+class WeightLoss(keras.regularizers.Regularizer):
+    """A loss of weights alone, to be the regularizer of one of them.
+
+    Keras evaluates it once per forward pass; see `RandomWeights`.
+    """
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, x):
+        return self.function()
+
+
 class RandomWeights:
     """The random weights of one layer: posterior, priors and their KL.
 
@@ -78,7 +91,7 @@ class RandomWeights:
             shapes,
             loc,
             glorot_scales,
-            regularizer=lambda _: self.weighted_kl(),
+            regularizer=WeightLoss(self.weighted_kl),
             seed=self.seed,
         )
         for name, prior in self.priors.items():

@@ -7,6 +7,7 @@ from keras_uq_layers import arguments
 from keras_uq_layers.layers._monte_carlo import dropout_rate
 from keras_uq_layers.layers._seeding import load_seed_states
 from keras_uq_layers.layers._seeding import save_seed_states
+from keras_uq_layers.layers._variational import WeightLoss
 from keras_uq_layers.layers._variational import check_kl_weight
 from keras_uq_layers.numerics import at_least_float32
 from keras_uq_layers.numerics import bernoulli_entropy
@@ -123,7 +124,7 @@ class ConcreteDropout(keras.layers.Wrapper):
             initializer=keras.initializers.Constant(math.log(rate) - math.log1p(-rate)),
             # Keras evaluates a regularizer once per pass, however often the
             # layer is called in it: what the KL of weights needs.
-            regularizer=lambda _: ops.convert_to_tensor(self.kl_weight) * self.kl(),
+            regularizer=WeightLoss(self._weighted_kl),
             autocast=False,
         )
 
@@ -131,6 +132,9 @@ class ConcreteDropout(keras.layers.Wrapper):
     def rate(self):
         """The rate in force, a scalar tensor."""
         return ops.sigmoid(ops.convert_to_tensor(self.rate_logit))
+
+    def _weighted_kl(self):
+        return ops.convert_to_tensor(self.kl_weight) * self.kl()
 
     def kl(self):
         """KL divergence to the prior, up to a constant, in nats: a scalar."""

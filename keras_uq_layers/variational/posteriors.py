@@ -49,8 +49,8 @@ class Posterior(WeightDistribution):
                 order of the flat vector.
             loc: Function that returns the mean, a tensor of shape `(n,)`.
             glorot_scales: Dict from that name to the Glorot standard deviation.
-            regularizer: Function of a variable; Keras adds its value, the
-                weighted KL, once per forward pass.
+            regularizer: A `keras.regularizers.Regularizer`; Keras adds its
+                value, the weighted KL, once per forward pass.
             seed: Integer seed of random initial values.
         """
         self.shapes = shapes
