@@ -1,7 +1,8 @@
 """Special functions that `keras.ops` lacks, from the backend in use.
 
-The only place in the package that looks at the backend: TensorFlow, JAX and
-PyTorch each ship these functions, with gradients and compiled kernels.
+TensorFlow, JAX and PyTorch each ship these functions, with gradients and
+compiled kernels. Few other places in the package look at the backend;
+`tests/test_structure.py` lists them.
 """
 
 import importlib

@@ -71,14 +71,14 @@ def points(draw, root):
 def flushed(exact, dtype):
     """Within the last ulp of the support, and below the smallest normal
     number, the functions are 0 by their definition."""
-    tiny = mp.mpf(
-        float(ml_dtypes.finfo("float64" if dtype == "float64" else "float32").tiny)
-    )
+    info = ml_dtypes.finfo(result_dtype(dtype))
+    tiny, eps = mp.mpf(float(info.tiny)), float(info.eps)
 
     def function(x, sigma):
         pairs = exact(x, sigma)
         if pairs[0][0] < 2 * tiny:
-            return [(mp.mpf(0), abs(r) * mp.mpf(2) ** 60 + 1) for r, _ in pairs]
+            # Flushed, or about the exact number: nothing larger.
+            return [(mp.mpf(0), 4 * abs(exact) / eps) for exact, _ in pairs]
         return pairs
 
     return function
