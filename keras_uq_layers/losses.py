@@ -33,7 +33,10 @@ class FamilyLoss(keras.losses.Loss):
         dtype = at_least_float32(dtype or keras.config.floatx())
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.family = families.get(family)
-        self._reduce = _MeanOfValues(reduction=reduction, dtype=dtype)
+        # Under this name: TensorFlow has no root scope "__mean_of_values", which
+        # Keras would make of the class, and the loss may be all there is in a
+        # graph.
+        self._reduce = _MeanOfValues(name=name, reduction=reduction, dtype=dtype)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         all_count = sample_weight is None and keras_mask(y_pred) is None

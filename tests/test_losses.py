@@ -35,6 +35,22 @@ class Masked(keras.layers.Layer):
         return self.mask
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="only TensorFlow has name scopes"
+)
+@pytest.mark.parametrize(
+    "loss",
+    [NegativeLogLikelihood(), uq.losses.CRPS(), uq.losses.Pinball([0.1, 0.9])],
+    ids=lambda loss: loss.name,
+)
+def test_in_a_graph_of_the_user(loss):
+    import tensorflow as tf
+
+    y, params, _, _ = data()
+    value = float(loss(y, params))
+    assert float(tf.function(loss)(y, params)) == pytest.approx(value, rel=1e-6)
+
+
 def test_summed_over_outputs_and_averaged_over_positions():
     y, params, loc, scale = data((4, 3), units=2)
     nll = -scipy.stats.norm(loc, scale).logpdf(y)

@@ -5,9 +5,11 @@ import numpy as np
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers import registration
 from keras_uq_layers.numerics import monotone_root
 from keras_uq_layers.numerics import widen
 from keras_uq_layers.numerics.dtypes import finfo
+from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.positive import SCALE_FLOOR
 
 
@@ -360,7 +362,7 @@ class Family:
         # parentheses are exactly 0 in value.
         at = self.cdf(root, params)
         density = ops.exp(self.marginal_log_prob(root, params))
-        slope = ops.stop_gradient(ops.maximum(density, float(finfo(params.dtype).tiny)))
+        slope = ops.stop_gradient(larger(density, float(finfo(params.dtype).tiny)))
         moved = (p - ops.stop_gradient(p)) - (at - ops.stop_gradient(at))
         inside = ops.isfinite(root)
         return ops.where(inside, root + ops.where(inside, moved / slope, 0.0), root)
@@ -471,7 +473,7 @@ class Family:
 
     @classmethod
     def from_config(cls, config):
-        return cls(**config)
+        return registration.from_config(cls, config)
 
     def __eq__(self, other):
         return type(self) is type(other) and self.get_config() == other.get_config()

@@ -1,10 +1,9 @@
-from keras import ops
-
 from keras_uq_layers import numerics
 from keras_uq_layers.families.base import Family
 from keras_uq_layers.numerics import POSITIVE_FLOOR
 from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
+from keras_uq_layers.numerics.dtypes import between
 from keras_uq_layers.registration import register
 
 
@@ -63,7 +62,7 @@ class Beta(Family):
         return (alpha / total) * (beta / total) / (total + 1.0)
 
     def cdf(self, y, params):
-        y = ops.clip(self.align(y, params), 0.0, 1.0)
+        y = between(self.align(y, params), 0.0, 1.0)
         return numerics.betainc(*self.split(params), y)
 
     def crps(self, y, params):

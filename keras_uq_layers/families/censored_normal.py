@@ -1,8 +1,8 @@
 import keras
-from keras import ops
 
 from keras_uq_layers import numerics
 from keras_uq_layers.families._bounded import BoundedNormal
+from keras_uq_layers.numerics.dtypes import between
 from keras_uq_layers.registration import register
 
 
@@ -64,7 +64,7 @@ class CensoredNormal(BoundedNormal):
 
     def quantile(self, p, params):
         value = numerics.normal_quantile(p, *self.split(params))
-        return ops.clip(value, self.lower, self.upper)
+        return between(value, self.lower, self.upper)
 
     def crps(self, y, params):
         return numerics.censored_normal_crps(
@@ -76,4 +76,4 @@ class CensoredNormal(BoundedNormal):
 
     def sample_from_noise(self, noise, params):
         loc, scale = self.split(params)
-        return ops.clip(loc + scale * noise, self.lower, self.upper)
+        return between(loc + scale * noise, self.lower, self.upper)

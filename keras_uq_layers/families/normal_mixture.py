@@ -9,6 +9,7 @@ from keras_uq_layers import numerics
 from keras_uq_layers.families.base import Family
 from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
+from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.registration import register
 
 
@@ -73,7 +74,7 @@ class NormalMixture(Family):
         logits, loc, raw_scale = self._thirds(raw)
         log_weight = ops.log_softmax(ops.stack(logits, axis=-1), axis=-1)
         # Logits at both ends of the dtype would give a weight of log(0).
-        log_weight = ops.maximum(log_weight, -1e30)
+        log_weight = larger(log_weight, -1e30)
         return (
             *(log_weight[..., k] for k in range(self.components)),
             *loc,

@@ -103,7 +103,9 @@ class Quantiles(Family):
         quantiles = self._stack(params)
         y = ops.expand_dims(self.align(y, params), -1)
         levels = ops.convert_to_tensor(self.levels, dtype=quantiles.dtype)
-        return ops.mean(numerics.pinball(y, quantiles, levels), axis=-1)
+        score = numerics.pinball(y, quantiles, levels)
+        # A mean of Keras would be in float32 on PyTorch.
+        return ops.sum(score, axis=-1) / len(self.levels)
 
     def cdf(self, y, params):
         """Linear between the quantiles; clipped to the outermost levels."""

@@ -7,6 +7,7 @@ from keras_uq_layers import numerics
 from keras_uq_layers.families.base import Family
 from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
+from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.registration import register
 
 DF_FLOOR = 2.01
@@ -110,7 +111,7 @@ class StudentT(Family):
         p = ops.cast(ops.convert_to_tensor(p), loc.dtype)
         standard = StudentT()
         unit = self.join(ops.zeros_like(loc), ops.ones_like(loc), df)
-        z = Family.quantile(standard, ops.minimum(p, 1.0 - p), unit)
+        z = Family.quantile(standard, smaller(p, 1.0 - p), unit)
         return loc + scale * ops.where(p <= 0.5, z, -z)
 
     def crps(self, y, params):

@@ -23,6 +23,8 @@ from keras_uq_layers.numerics.dtypes import widen
 from keras_uq_layers.numerics.gamma import gamma_cdf
 from keras_uq_layers.numerics.gamma import gamma_crps
 from keras_uq_layers.numerics.gamma import gamma_log_prob
+from keras_uq_layers.numerics.gammainc import gammainc
+from keras_uq_layers.numerics.gammainc import gammaincc
 from keras_uq_layers.numerics.laplace import laplace_cdf
 from keras_uq_layers.numerics.laplace import laplace_crps
 from keras_uq_layers.numerics.laplace import laplace_log_prob
@@ -38,6 +40,7 @@ from keras_uq_layers.numerics.masking import masked_mean
 from keras_uq_layers.numerics.masking import position_mask
 from keras_uq_layers.numerics.masking import position_weights
 from keras_uq_layers.numerics.masking import where_valid
+from keras_uq_layers.numerics.masking import within_support
 from keras_uq_layers.numerics.multivariate_normal import multivariate_normal_log_prob
 from keras_uq_layers.numerics.negative_binomial import negative_binomial_cdf
 from keras_uq_layers.numerics.negative_binomial import negative_binomial_log_prob
@@ -63,8 +66,6 @@ from keras_uq_layers.numerics.root import monotone_root
 from keras_uq_layers.numerics.saddle_point import deviance
 from keras_uq_layers.numerics.saddle_point import log1p_minus
 from keras_uq_layers.numerics.saddle_point import stirling_error
-from keras_uq_layers.numerics.special import gammainc
-from keras_uq_layers.numerics.special import gammaincc
 from keras_uq_layers.numerics.special import i0e
 from keras_uq_layers.numerics.special import i1e
 from keras_uq_layers.numerics.special import lgamma
@@ -148,4 +149,5 @@ __all__ = [
     "truncated_normal_moments",
     "where_valid",
     "widen",
+    "within_support",
 ]

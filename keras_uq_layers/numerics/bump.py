@@ -7,6 +7,7 @@ from keras import ops
 from keras_uq_layers.numerics.division import divide
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import float_dtype_of
+from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
 
 
@@ -71,7 +72,7 @@ def bump_threshold(x, sigma):
     dtype = float_dtype_of(x)
     x, sigma = widen(x, sigma)
     half_width = ops.sqrt(_positive_or_one(sigma))
-    edge = ops.minimum(_reach(x) * half_width, sigma)
+    edge = smaller(_reach(x) * half_width, sigma)
     return ops.cast(_bump(x, half_width, edge), dtype)
 
 

@@ -12,7 +12,11 @@ from keras import ops
 
 from keras_uq_layers.numerics.division import divide
 from keras_uq_layers.numerics.division import half_difference
+from keras_uq_layers.numerics.dtypes import between
+from keras_uq_layers.numerics.dtypes import finfo
+from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.masking import within_support
 from keras_uq_layers.numerics.normal import log_ndtr
 from keras_uq_layers.numerics.normal import normal_cdf
 from keras_uq_layers.numerics.normal import normal_log_prob
@@ -49,20 +53,29 @@ def censored_normal_log_prob(y, loc, scale, lower, upper):
         Variables", Econometrica 26(1), doi:10.2307/1907382.
     """
     y, loc, scale = widen(y, loc, scale)
-    one = ops.ones_like(y * loc * scale)
     outside = (y < lower) | (y > upper)
+    loc, scale = within_support(outside, loc, scale)
+    one = ops.ones_like(y * loc * scale)
     at_lower, at_upper = y <= lower, y >= upper
     safe = ops.where(at_lower | at_upper, loc * one, y * one)
     value = normal_log_prob(safe, loc, scale)
     if np.isfinite(lower):
-        z = divide(*half_difference(lower * one, loc, scale))
-        z = ops.where(at_lower, z, ops.zeros_like(z))
-        value = ops.where(at_lower, log_ndtr(z), value)
+        above, half_scale = half_difference(lower * one, loc, scale)
+        value = ops.where(at_lower, _log_ndtr(above, half_scale, at_lower), value)
     if np.isfinite(upper):
-        z = divide(*half_difference(upper * one, loc, scale))
-        z = ops.where(at_upper, z, ops.zeros_like(z))
-        value = ops.where(at_upper, log_ndtr(-z), value)
+        below, half_scale = half_difference(loc, upper * one, scale)
+        value = ops.where(at_upper, _log_ndtr(below, half_scale, at_upper), value)
     return ops.where(outside, ops.full_like(value, -np.inf), value)
+
+
+def _log_ndtr(x, scale, wanted):
+    """`log Phi(x / scale)` where wanted, else 0; no quotient that overflows to inf."""
+    # Phi is 1 from where the density underflows: no value and no slope.
+    most = math.sqrt(-2.0 * math.log(float(finfo(x.dtype).tiny)))
+    certain = x > most * scale
+    x = ops.where(wanted & ops.logical_not(certain), x, ops.zeros_like(x))
+    value = log_ndtr(divide(x, scale))
+    return ops.where(certain, ops.zeros_like(value), value)
 
 
 def censored_normal_cdf(y, loc, scale, lower, upper):
@@ -126,7 +139,7 @@ def censored_normal_crps(y, loc, scale, lower, upper):
     """
     y, loc, scale = widen(y, loc, scale)
     one = ops.ones_like(y * loc * scale)
-    inside = ops.clip(y, lower, upper) * one
+    inside = between(y, lower, upper) * one
     z = divide(*half_difference(inside, loc, scale))
     value = z * ops.erf(z * math.sqrt(0.5)) + 2.0 * _density(z)
     inner = one
@@ -171,7 +184,7 @@ def censored_normal_moments(loc, scale, lower, upper):
             mass = 0.5 * ops.erfc(side * z * math.sqrt(0.5))
             parts.append((mass, bound))
             inner = inner - mass
-    inner = ops.maximum(inner, 0.0)
+    inner = larger(inner, 0.0)
     mean = inner * inner_mean + sum(mass * bound for mass, bound in parts)
     variance = inner * (inner_variance + ops.square(inner_mean - mean))
     variance = variance + sum(mass * ops.square(b - mean) for mass, b in parts)
@@ -180,5 +193,5 @@ def censored_normal_moments(loc, scale, lower, upper):
 
 def _density(z):
     # exp(-z^2 / 2) is 0 beyond 40, where the square might overflow.
-    z = ops.clip(z, -40.0, 40.0)
+    z = between(z, -40.0, 40.0)
     return math.sqrt(0.5 / math.pi) * ops.exp(-0.5 * z * z)

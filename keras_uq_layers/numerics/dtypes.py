@@ -1,6 +1,8 @@
 """Which dtype a computation runs in."""
 
+import keras
 import ml_dtypes
+import numpy as np
 from keras import ops
 from keras.backend import is_float_dtype
 from keras.backend import standardize_dtype
@@ -23,6 +25,28 @@ def at_least_float32(dtype):
     return "float64" if standardize_dtype(dtype) == "float64" else "float32"
 
 
+def as_loss(value):
+    """A loss of a layer, in the dtype in which Keras adds up losses.
+
+    That is the float type of Keras and not the dtype of the layer, and
+    TensorFlow adds up one dtype only: a float64 layer in a model whose losses
+    are float32 would stop the training.
+
+    Args:
+        value: Scalar tensor.
+
+    Returns:
+        Scalar tensor, float32 at the least.
+
+    Example:
+
+    >>> loss = as_loss(ops.ones((), "float64"))
+    >>> keras.backend.standardize_dtype(loss.dtype)
+    'float32'
+    """
+    return ops.cast(value, at_least_float32(keras.config.floatx()))
+
+
 def widen(*tensors):
     """Converts tensors to their common dtype, float32 at the least.
 
@@ -41,7 +65,13 @@ def widen(*tensors):
     'float32'
     """
     # Converted first: on JAX without x64, a NumPy float64 becomes float32 here.
-    tensors = [ops.convert_to_tensor(t) if hasattr(t, "dtype") else t for t in tensors]
+    # A NumPy scalar is made an array: PyTorch would take it for a Python float.
+    tensors = [
+        ops.convert_to_tensor(np.asarray(t) if isinstance(t, np.generic) else t)
+        if hasattr(t, "dtype")
+        else t
+        for t in tensors
+    ]
     dtypes = [standardize_dtype(t.dtype) for t in tensors if hasattr(t, "dtype")]
     wide = "float64" if "float64" in dtypes else "float32"
     # A Python number is converted and not cast: a cast rounds it to float32.
@@ -50,6 +80,33 @@ def widen(*tensors):
         for t in tensors
     ]
     return wider[0] if len(wider) == 1 else wider
+
+
+# The functions of Keras turn float64 into float32 on JAX and PyTorch, and a
+# Python number beside a float64 tensor is rounded to float32.
+
+
+def larger(x, bound):
+    """`maximum(x, bound)` in the dtype of `x`; its gradient is that of `x` in a tie."""
+    bound = ops.convert_to_tensor(bound, x.dtype)
+    return ops.where(x < bound, bound, x)
+
+
+def smaller(x, bound):
+    """`minimum(x, bound)` in the dtype of `x`; its gradient is that of `x` in a tie."""
+    bound = ops.convert_to_tensor(bound, x.dtype)
+    return ops.where(x > bound, bound, x)
+
+
+def between(x, lower, upper):
+    """`clip(x, lower, upper)` in the dtype of `x`."""
+    return smaller(larger(x, lower), upper)
+
+
+def floor(x):
+    """The largest whole number up to `x`, in the dtype of `x`."""
+    whole = ops.trunc(x)
+    return whole - ops.cast(x < whole, x.dtype)
 
 
 def finfo(dtype):

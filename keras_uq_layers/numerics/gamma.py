@@ -5,11 +5,14 @@ from keras import ops
 
 from keras_uq_layers.numerics.beta import log_beta
 from keras_uq_layers.numerics.division import divide
+from keras_uq_layers.numerics.dtypes import larger
+from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.gammainc import gammainc
+from keras_uq_layers.numerics.masking import within_support
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import log1p_minus
 from keras_uq_layers.numerics.saddle_point import stirling_error
-from keras_uq_layers.numerics.special import gammainc
 
 
 def gamma_log_prob(y, mean, concentration):
@@ -36,12 +39,12 @@ def gamma_log_prob(y, mean, concentration):
     """
     y, mean, concentration = widen(y, mean, concentration)
     outside = (y <= 0) | (y >= np.inf)
-    y = ops.where(outside, ops.ones_like(y), y)
+    y, mean, concentration = within_support(outside, y, mean, concentration)
     log_y = ops.log(y)
     ratio = divide(y, mean)
     near = (ratio > 0.6) & (ratio < 1.5)
     # ratio - 1 from the exact difference, where they are close.
-    excess = ops.where(near, divide(y - mean, mean), ops.zeros_like(ratio))
+    excess = divide(ops.where(near, y - mean, ops.zeros_like(ratio)), mean)
     close = -log1p_minus(excess)
     distant = ops.where(near, ops.ones_like(ratio), ratio) - 1.0 - log_y + ops.log(mean)
     inside = (
@@ -79,7 +82,7 @@ def gamma_cdf(y, mean, concentration):
     safe = ops.where(outside, ops.ones_like(y), y)
     concentration = concentration * ops.ones_like(safe)
     # Capped: the backends give NaN for an infinite argument.
-    x = ops.minimum(concentration * divide(safe, mean), 1e30)
+    x = smaller(concentration * divide(safe, mean), 1e30)
     inside = gammainc(concentration, x)
     return ops.where(outside, ops.zeros_like(inside), inside)
 
@@ -112,7 +115,7 @@ def gamma_crps(y, mean, concentration):
         with scoringRules", J. Stat. Software 90(12), doi:10.18637/jss.v090.i12.
     """
     y, mean, concentration = widen(y, mean, concentration)
-    inside = ops.maximum(y, 0.0)
+    inside = larger(y, 0.0)
     lower = gamma_cdf(inside, mean, concentration)
     k = concentration + 1.0
     shifted = gamma_cdf(inside, mean * (k / concentration), k)

@@ -5,7 +5,9 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.masking import within_support
 from keras_uq_layers.numerics.normal import normal_cdf
 from keras_uq_layers.numerics.normal import normal_log_prob
 
@@ -32,7 +34,9 @@ def log_normal_log_prob(y, loc, scale):
     """
     y, loc, scale = widen(y, loc, scale)
     outside = (y <= 0) | (y >= np.inf)
-    log_y = ops.log(ops.where(outside, ops.ones_like(y), y))
+    # The params too: 0 times an infinite slope would be NaN.
+    y, loc, scale = within_support(outside, y, loc, scale)
+    log_y = ops.log(y)
     inside = normal_log_prob(log_y, loc, scale) - log_y
     return ops.where(outside, ops.full_like(inside, -np.inf), inside)
 
@@ -93,7 +97,7 @@ def log_normal_crps(y, loc, scale):
         probabilistic wind-speed forecasting", QJRMS 141, doi:10.1002/qj.2521.
     """
     y, loc, scale = widen(y, loc, scale)
-    inside = ops.maximum(y, 0.0)
+    inside = larger(y, 0.0)
     cdf = log_normal_cdf(inside, loc, scale)
     # F of the distribution with loc + scale^2: the size-biased one.
     shifted = log_normal_cdf(inside, loc + ops.square(scale), scale)

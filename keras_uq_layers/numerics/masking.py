@@ -52,6 +52,29 @@ def where_valid(valid, tensor, fill=1.0):
     return ops.where(valid, tensor, ops.full_like(tensor, fill))
 
 
+def within_support(outside, *tensors, fill=1.0):
+    """Target and params with harmless numbers where the target is impossible.
+
+    The value there is chosen afterwards; with the params as they are, the
+    gradient of the branch that is not chosen may be 0 times inf, which is NaN.
+
+    Args:
+        outside: Boolean tensor.
+        *tensors: Tensors that broadcast against it.
+        fill: The number put in place.
+
+    Returns:
+        List of tensors of the broadcast shapes.
+
+    Example:
+
+    >>> y, scale = ops.convert_to_tensor([-1.0, 2.0]), ops.convert_to_tensor(1e-30)
+    >>> [ops.convert_to_numpy(t).tolist()[0] for t in within_support(y < 0, y, scale)]
+    [1.0, 1.0]
+    """
+    return [ops.where(outside, ops.full_like(t, fill), t) for t in tensors]
+
+
 def position_mask(mask, shape):
     """Checks that a mask fits the positions and returns it as booleans.
 

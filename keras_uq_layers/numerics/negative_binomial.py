@@ -4,7 +4,9 @@ import numpy as np
 from keras import ops
 
 from keras_uq_layers.numerics.beta import betainc_tails
+from keras_uq_layers.numerics.dtypes import floor
 from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.masking import within_support
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import deviance
 from keras_uq_layers.numerics.saddle_point import stirling_error
@@ -39,16 +41,26 @@ def negative_binomial_log_prob(y, mean, total_count):
         Probabilities", Bell Laboratories.
     """
     y, mean, total_count = widen(y, mean, total_count)
-    outside = (y < 0) | (y > ops.floor(y)) | (y >= np.inf)
+    outside = (y < 0) | (y > floor(y)) | (y >= np.inf)
+    mean, total_count = within_support(outside, mean, total_count)
     none = outside | (y <= 0)
-    count = ops.where(none, ops.ones_like(y), y)
+    inside = ops.where(
+        none, _log_none(none, mean, total_count), _log_some(none, y, mean, total_count)
+    )
+    return ops.where(outside, ops.full_like(inside, -np.inf), inside)
+
+
+def _log_some(none, y, mean, total_count):
+    count, mean, total_count = within_support(none, y, mean, total_count)
     # The expected numbers of both kinds among total_count + count trials, and
     # by how much they differ from the actual ones.
-    trials = (total_count + count) / (total_count + mean)
+    log_total, log_mean = ops.log(total_count), ops.log(mean)
+    log_trials = ops.log(total_count + count) - ops.log(total_count + mean)
+    trials = ops.exp(log_trials)
     excess = total_count / (total_count + mean) * (count - mean)
-    some = (
-        -deviance(total_count, trials * total_count, excess)
-        - deviance(count, trials * mean, -excess)
+    return (
+        -deviance(total_count, trials * total_count, excess, log_trials + log_total)
+        - deviance(count, trials * mean, -excess, log_trials + log_mean)
         - (
             stirling_error(total_count)
             + stirling_error(count)
@@ -56,16 +68,14 @@ def negative_binomial_log_prob(y, mean, total_count):
         )
         - HALF_LOG_TWO_PI
         - 0.5 * ops.log(count)
-        + 0.5 * (ops.log(total_count) - ops.log(total_count + count))
+        + 0.5 * (log_total - ops.log(total_count + count))
     )
-    # r log(1 + mean / r), whose ratio overflows for a small r.
-    log_none = -total_count * (ops.log1p(_ratio(mean, total_count)))
-    inside = ops.where(none, log_none, some)
-    return ops.where(outside, ops.full_like(inside, -np.inf), inside)
 
 
-def _ratio(mean, total_count):
-    return ops.exp(ops.log(mean) - ops.log(total_count))
+def _log_none(none, mean, total_count):
+    """`-r log(1 + mean / r)`, whose ratio overflows for a small r."""
+    mean, total_count = within_support(ops.logical_not(none), mean, total_count)
+    return -total_count * ops.softplus(ops.log(mean) - ops.log(total_count))
 
 
 def negative_binomial_cdf(y, mean, total_count):
@@ -90,7 +100,7 @@ def negative_binomial_cdf(y, mean, total_count):
     """
     y, mean, total_count = widen(y, mean, total_count)
     below = y < 0
-    count = ops.floor(ops.where(below, ops.zeros_like(y), y)) + 1.0
+    count = floor(ops.where(below, ops.zeros_like(y), y)) + 1.0
     trials = total_count + mean
     inside, _ = betainc_tails(
         total_count, ops.stop_gradient(count), total_count / trials, mean / trials

@@ -5,6 +5,9 @@ import math
 from keras import ops
 
 from keras_uq_layers.numerics.division import divide
+from keras_uq_layers.numerics.dtypes import finfo
+from keras_uq_layers.numerics.dtypes import larger
+from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
 from keras_uq_layers.numerics.normal import normal_cdf
 from keras_uq_layers.numerics.normal import normal_log_prob
@@ -37,10 +40,16 @@ def normal_mixture_log_prob(y, log_weight, loc, scale):
     -0.9189
     """
     y, log_weight, loc, scale = _widen(y, log_weight, loc, scale)
-    terms = log_weight + normal_log_prob(y, loc, scale)
-    peak = ops.stop_gradient(ops.max(terms, axis=-1, keepdims=True))
-    # An infinite peak minus itself would be NaN.
+    terms = ops.stop_gradient(log_weight + normal_log_prob(y, loc, scale))
+    peak = ops.max(terms, axis=-1, keepdims=True)
+    # A component without a share has no gradient, whatever its square is; an
+    # infinite peak minus itself would be NaN.
     lost = ops.isinf(peak)
+    silent = lost | (terms < peak + math.log(float(finfo(terms.dtype).tiny)))
+    loc = ops.where(silent, y, loc)
+    scale = ops.where(silent, ops.ones_like(scale), scale)
+    terms = log_weight + normal_log_prob(y, loc, scale)
+    terms = ops.where(silent, ops.full_like(terms, -math.inf), terms)
     terms = ops.where(lost, ops.zeros_like(terms), terms)
     peak = ops.where(lost, ops.zeros_like(peak), peak)
     total = ops.log(ops.sum(ops.exp(terms - peak), axis=-1)) + peak[..., 0]
@@ -109,8 +118,8 @@ def normal_mixture_crps(y, log_weight, loc, scale):
     between = loc[..., :, None] - loc[..., None, :]
     # sqrt(s^2 + t^2) that neither overflows nor underflows.
     first, second = scale[..., :, None], scale[..., None, :]
-    larger, lesser = ops.maximum(first, second), ops.minimum(first, second)
-    joint = larger * ops.sqrt(1.0 + ops.square(divide(lesser, larger)))
+    greater, lesser = larger(first, second), smaller(first, second)
+    joint = greater * ops.sqrt(1.0 + ops.square(divide(lesser, greater)))
     pairs = weight[..., :, None] * weight[..., None, :] * _absolute(between, joint)
     return error - 0.5 * ops.sum(pairs, axis=(-2, -1))
 

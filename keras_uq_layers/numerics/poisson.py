@@ -3,11 +3,13 @@
 import numpy as np
 from keras import ops
 
+from keras_uq_layers.numerics.dtypes import floor
+from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.gammainc import gammaincc
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import deviance
 from keras_uq_layers.numerics.saddle_point import stirling_error
-from keras_uq_layers.numerics.special import gammaincc
 from keras_uq_layers.numerics.special import i0e
 from keras_uq_layers.numerics.special import i1e
 
@@ -37,7 +39,7 @@ def poisson_log_prob(y, rate):
         Probabilities", Bell Laboratories.
     """
     y, rate = widen(y, rate)
-    outside = (y < 0) | (y > ops.floor(y)) | (y >= np.inf)
+    outside = (y < 0) | (y > floor(y)) | (y >= np.inf)
     none = outside | (y <= 0)
     count = ops.where(none, ops.ones_like(y), y)
     some = (
@@ -71,7 +73,7 @@ def poisson_cdf(y, rate):
     """
     y, rate = widen(y, rate)
     below = y < 0
-    count = ops.floor(ops.where(below, ops.zeros_like(y), y)) + 1.0
+    count = floor(ops.where(below, ops.zeros_like(y), y)) + 1.0
     one = ops.ones_like(count * rate)
     inside = gammaincc(ops.stop_gradient(count * one), rate * one)
     return ops.where(below, ops.zeros_like(inside), inside)
@@ -102,7 +104,7 @@ def poisson_crps(y, rate):
         doi:10.1007/s11749-014-0380-8.
     """
     y, rate = widen(y, rate)
-    count = ops.floor(ops.maximum(y, 0.0))
+    count = floor(larger(y, 0.0))
     inside = (
         (y - rate) * (2.0 * poisson_cdf(y, rate) - 1.0)
         + 2.0 * rate * ops.exp(poisson_log_prob(count, rate))

@@ -6,7 +6,9 @@ import contextvars
 import numpy as np
 from keras import ops
 
+from keras_uq_layers.numerics.dtypes import between
 from keras_uq_layers.numerics.dtypes import finfo
+from keras_uq_layers.numerics.dtypes import floor
 
 _values_only = contextvars.ContextVar("values_only", default=False)
 
@@ -72,7 +74,7 @@ def monotone_root(function, level, lower=-np.inf, upper=np.inf, discrete=False):
 
     def holds(magnitude):
         y = origin + sign * magnitude
-        y = ops.clip(y, max(lower, float(info.min)), min(upper, float(info.max)))
+        y = between(y, max(lower, float(info.min)), min(upper, float(info.max)))
         reached = frozen(y) >= safe
         return ops.where(sign > 0, reached, ops.logical_not(reached))
 
@@ -83,7 +85,7 @@ def monotone_root(function, level, lower=-np.inf, upper=np.inf, discrete=False):
 
     def bisect_exponent(_, bounds):
         low, high = bounds
-        middle = ops.floor(0.5 * (low + high))
+        middle = floor(0.5 * (low + high))
         good = holds(_power_of_two(middle))
         return ops.where(good, low, middle), ops.where(good, middle, high)
 
@@ -95,7 +97,7 @@ def monotone_root(function, level, lower=-np.inf, upper=np.inf, discrete=False):
         low, high = bounds
         middle = 0.5 * low + 0.5 * high
         if discrete:
-            middle = ops.floor(middle)
+            middle = floor(middle)
         good = holds(middle)
         return ops.where(good, low, middle), ops.where(good, middle, high)
 
@@ -105,7 +107,7 @@ def monotone_root(function, level, lower=-np.inf, upper=np.inf, discrete=False):
         root = ops.where(frozen(zeros) >= safe, zeros, high)
     else:
         root = origin + sign * high
-    root = ops.clip(root, lower, upper)
+    root = between(root, lower, upper)
     root = ops.where(level <= 0, ops.full_like(root, lower), root)
     root = ops.where(level >= 1, ops.full_like(root, upper), root)
     nan = ops.full_like(root, np.nan)

@@ -84,7 +84,7 @@ def log1p_minus(x):
     return ops.where(near, near_value, ops.log1p(far) - far)
 
 
-def deviance(x, mean, excess=None):
+def deviance(x, mean, excess=None, log_mean=None):
     """How far a count or amount `x` is from its mean; 0 where they agree.
 
     ```
@@ -95,6 +95,7 @@ def deviance(x, mean, excess=None):
         x: Positive tensor.
         mean: Positive tensor.
         excess: `mean - x`, where it is known better than from the difference.
+        log_mean: `log(mean)`, where it is known although `mean` underflows.
 
     Returns:
         Tensor of the broadcast shape, float32 or wider, not negative.
@@ -106,11 +107,13 @@ def deviance(x, mean, excess=None):
     """
     x, mean = widen(x, mean)
     excess = mean - x if excess is None else excess
+    log_mean = ops.log(mean) if log_mean is None else log_mean
     near = (excess > -0.4 * x) & (excess < 0.5 * x)
     one = ops.ones_like(x + mean)
     safe_x = ops.where(near, x, one)
     close = -safe_x * log1p_minus(ops.where(near, excess, ops.zeros_like(one)) / safe_x)
     far_x = ops.where(near, one, x)
     far_mean = ops.where(near, one, mean)
-    distant = far_x * (ops.log(far_x) - ops.log(far_mean)) + (far_mean - far_x)
+    far_log_mean = ops.where(near, ops.zeros_like(one), log_mean)
+    distant = far_x * (ops.log(far_x) - far_log_mean) + (far_mean - far_x)
     return ops.where(near, close, distant)

@@ -8,6 +8,8 @@ from keras_uq_layers.numerics.beta import betainc_tails
 from keras_uq_layers.numerics.beta import log_beta
 from keras_uq_layers.numerics.division import divide
 from keras_uq_layers.numerics.division import half_difference
+from keras_uq_layers.numerics.dtypes import larger
+from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
 from keras_uq_layers.numerics.root import values_only
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
@@ -15,6 +17,7 @@ from keras_uq_layers.numerics.saddle_point import log1p_minus
 from keras_uq_layers.numerics.saddle_point import stirling_error
 from keras_uq_layers.numerics.special import betainc_value
 from keras_uq_layers.numerics.special import has_betainc
+from keras_uq_layers.numerics.special import lgamma
 
 _MANY = 1e3
 
@@ -45,27 +48,41 @@ def student_t_log_prob(y, loc, scale, df):
     -1.1447
     """
     y, loc, scale, df = widen(y, loc, scale, df)
-    z = divide(*half_difference(y, loc, scale))
-    half = 0.5 * df
-    # lgamma(half + 1/2) - lgamma(half) - log(half) / 2 by Stirling's formula:
-    # what remains is small for large df, where the terms are not.
-    normalizer = (
-        half * log1p_minus(1.0 / df) + stirling_error(half + 0.5) - stirling_error(half)
-    )
     return (
-        normalizer
+        _log_normalizer(df)
         - HALF_LOG_TWO_PI
         - ops.log(scale)
-        - (half + 0.5) * _log1p_square(z, df)
+        - 0.5 * (df + 1.0) * _log1p_square(y, loc, scale, df)
     )
 
 
-def _log1p_square(z, df):
-    """`log(1 + z^2 / df)`, where the square overflows, too."""
-    large = ops.abs(z) >= 1e9 * ops.sqrt(df)
-    t = ops.where(large, ops.zeros_like(z), z) / ops.sqrt(df)
-    far = ops.where(large, ops.abs(z), ops.ones_like(z))
-    return ops.where(large, 2.0 * ops.log(far) - ops.log(df), ops.log1p(t * t))
+def _log_normalizer(df):
+    """`lgamma((df + 1) / 2) - lgamma(df / 2) - log(df / 2) / 2`"""
+    few = df < 1.0
+    # What remains is small for large df, where the terms are not: Stirling.
+    many = 0.5 * ops.where(few, ops.ones_like(df), df)
+    large = (
+        many * log1p_minus(0.5 / many)
+        + stirling_error(many + 0.5)
+        - stirling_error(many)
+    )
+    # lgamma(half) is lgamma(1 + half) - log(half): one pole instead of two.
+    half = 0.5 * ops.where(few, df, ops.ones_like(df))
+    small = lgamma(half + 0.5) - lgamma(half + 1.0) + 0.5 * ops.log(half)
+    return ops.where(few, small, large)
+
+
+def _log1p_square(y, loc, scale, df):
+    """`log(1 + z^2 / df)`, where the square or z itself overflows, too."""
+    difference, half_scale = half_difference(y, loc, scale)
+    distance, root = ops.abs(difference), ops.sqrt(df)
+    # By logarithms: the product of a scale and a root may underflow.
+    far = ops.log(distance) - ops.log(half_scale) - ops.log(root) > 20.0
+    near = ops.where(far, ops.zeros_like(difference), difference)
+    t = divide(near, half_scale) / root
+    distance = ops.where(far, distance, ops.ones_like(distance))
+    log_t = ops.log(distance) - ops.log(half_scale) - ops.log(root)
+    return ops.where(far, 2.0 * log_t, ops.log1p(t * t))
 
 
 def student_t_cdf(y, loc, scale, df):
@@ -136,7 +153,7 @@ def student_t_cdf(y, loc, scale, df):
 
 def _cdf_value(z, df):
     """The distribution function without gradients, for a root search: short."""
-    square = ops.minimum(z * z, 1e30)
+    square = smaller(z * z, 1e30)
     x, complement = df / (df + square), square / (df + square)
     half = ops.full_like(df, 0.5)
     # Of the two tails of the beta the one is taken that is not close to 1.
@@ -145,7 +162,7 @@ def _cdf_value(z, df):
         betainc_value(0.5 * df, half, x),
         1.0 - betainc_value(half, 0.5 * df, complement),
     )
-    normal = ops.erfc(math.sqrt(0.5) * _hill(z, ops.maximum(df, _MANY)))
+    normal = ops.erfc(math.sqrt(0.5) * _hill(z, larger(df, _MANY)))
     tail = 0.5 * ops.where(df > _MANY, normal, tail)
     return ops.where(z < 0, tail, 1.0 - tail)
 
@@ -154,11 +171,11 @@ def _hill(z, df):
     """The normal number with the same tail probability, for a large df."""
     a = df - 0.5
     b = 48.0 * a * a
-    y = a * _log1p_square(z, df)
+    y = a * _log1p_square(z, 0.0, ops.ones_like(z), df)
     correction = ((-0.4 * y - 3.3) * y - 24.0) * y - 85.5
     correction = correction / (0.8 * y * y + 100.0 + b) + y + 3.0
     # The square root has no gradient at 0, where the value is not used.
-    return ops.sqrt(ops.maximum(y, 1e-30)) * (1.0 + correction / b)
+    return ops.sqrt(larger(y, 1e-30)) * (1.0 + correction / b)
 
 
 def student_t_crps(y, loc, scale, df):
@@ -192,7 +209,7 @@ def student_t_crps(y, loc, scale, df):
     one = ops.ones_like(z)
     cdf = student_t_cdf(y, loc, scale, df)
     log_density = student_t_log_prob(z, 0.0 * one, one, df)
-    log_moment = log_density + ops.log(df) + _log1p_square(z, df)
+    log_moment = log_density + ops.log(df) + _log1p_square(z, 0.0, ops.ones_like(z), df)
     half = 0.5 * one
     log_spread = (
         0.5 * ops.log(df) + log_beta(half, df - 0.5) - 2.0 * log_beta(half, 0.5 * df)

@@ -12,7 +12,12 @@ from keras import ops
 
 from keras_uq_layers.numerics.division import divide
 from keras_uq_layers.numerics.division import half_difference
+from keras_uq_layers.numerics.dtypes import between
+from keras_uq_layers.numerics.dtypes import finfo
+from keras_uq_layers.numerics.dtypes import larger
+from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.masking import within_support
 from keras_uq_layers.numerics.normal import log_ndtr_scaled
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 
@@ -20,6 +25,8 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 # Stands for an infinite bound in standardised units: all mass is inside, and
 # its square does not overflow.
 _FAR = 1e6
+# Bounds or targets so many scales from the centre are not told apart.
+_FARTHEST = 1e10
 
 
 def truncated_normal_log_prob(y, loc, scale, lower, upper):
@@ -31,8 +38,8 @@ def truncated_normal_log_prob(y, loc, scale, lower, upper):
     ```
 
     Args:
-        y: Tensor of observations. Outside of the bounds: `-inf`, with a
-            gradient of 0.
+        y: Tensor of observations. Outside of the bounds, or 1e10 scales from
+            `loc`: `-inf`, with a gradient of 0.
         loc: Tensor, mean before the truncation.
         scale: Tensor, standard deviation before the truncation, positive.
         lower: Float, lower bound or `-inf`.
@@ -49,17 +56,38 @@ def truncated_normal_log_prob(y, loc, scale, lower, upper):
     y, loc, scale = widen(y, loc, scale)
     outside = (y < lower) | (y > upper)
     inner = lower if np.isfinite(lower) else (upper if np.isfinite(upper) else 0.0)
-    y = ops.where(outside, ops.full_like(y, inner), y)
+    one = ops.ones_like(y * loc * scale)
+    lost = outside | _too_far(y, loc, scale)
+    for bound in (lower, upper):
+        if np.isfinite(bound):
+            lost = lost | _too_far(bound * one, loc, scale)
+    y, loc = within_support(lost, y, loc, fill=inner)
+    (scale,) = within_support(lost, scale)
     low, high = _standardise(loc, scale, lower, upper)
-    nearest, log_mass = _log_mass(low, high)
+    # Differences of points are taken before they are standardised: far from the
+    # centre, the standardised ones agree in all their digits.
+    width = None
+    if np.isfinite(lower) and np.isfinite(upper):
+        width = divide(upper - lower, scale * one)
+    nearest, log_mass = _log_mass(low, high, width)
     z = divide(*half_difference(y, loc, scale))
+    origin = ops.where(low > 0, lower * one, ops.where(high < 0, upper * one, loc))
+    from_nearest = divide(*half_difference(y, origin, scale))
     inside = (
-        -(0.5 * (z - nearest)) * (z + nearest)
+        -(0.5 * from_nearest) * (z + nearest)
         - ops.log(scale)
         - HALF_LOG_TWO_PI
         - log_mass
     )
-    return ops.where(outside, ops.full_like(inside, -np.inf), inside)
+    return ops.where(lost, ops.full_like(inside, -np.inf), inside)
+
+
+def _too_far(x, loc, scale):
+    """Whether `z = (x - loc) / scale` or `z^2 / scale` has left the dtype."""
+    difference, half_scale = half_difference(x, loc, scale)
+    log_z = ops.log(ops.abs(difference)) - ops.log(half_scale)
+    most = 0.9 * math.log(float(finfo(scale.dtype).max))
+    return (log_z > math.log(_FARTHEST)) | (2.0 * log_z - ops.log(half_scale) > most)
 
 
 def truncated_normal_cdf(y, loc, scale, lower, upper):
@@ -125,7 +153,7 @@ def truncated_normal_crps(y, loc, scale, lower, upper):
     y, loc, scale = widen(y, loc, scale)
     low, high = _standardise(loc, scale, lower, upper)
     w = divide(*half_difference(y, loc, scale))
-    z = ops.minimum(ops.maximum(w, low), high)
+    z = smaller(larger(w, low), high)
     nearest, log_mass = _log_mass(low, high)
     root = math.sqrt(2.0)
     _, log_double = _log_mass(root * low, root * high)
@@ -171,9 +199,9 @@ def truncated_normal_moments(loc, scale, lower, upper):
     # The density falls by exp(-reach) over this distance from `nearest`.
     reach = 120.0
     size = ops.abs(nearest)
-    span = reach / (size + ops.sqrt(ops.square(ops.minimum(size, 1e15)) + reach))
-    left = ops.maximum(low - nearest, -span)
-    right = ops.minimum(high - nearest, span)
+    span = reach / (size + ops.sqrt(ops.square(smaller(size, 1e15)) + reach))
+    left = larger(low - nearest, -span)
+    right = smaller(high - nearest, span)
     nodes = ops.convert_to_tensor(0.5 * (_NODES + 1.0), loc.dtype)
     weights = ops.convert_to_tensor(_WEIGHTS, loc.dtype)
     steps = left[..., None] + (right - left)[..., None] * nodes
@@ -181,8 +209,8 @@ def truncated_normal_moments(loc, scale, lower, upper):
     density = density / ops.sum(density, axis=-1, keepdims=True)
     mean = ops.sum(density * steps, axis=-1)
     variance = ops.sum(density * ops.square(steps - mean[..., None]), axis=-1)
-    origin = ops.clip(loc, lower, upper)
-    mean = ops.clip(origin + scale * mean, lower, upper)
+    origin = between(loc, lower, upper)
+    mean = between(origin + scale * mean, lower, upper)
     return mean, ops.square(scale) * variance
 
 
@@ -191,11 +219,11 @@ def _standardise(loc, scale, lower, upper):
     low, high = -_FAR * one, _FAR * one
     if np.isfinite(lower):
         low = divide(*half_difference(lower * one, loc, scale))
-        high = ops.maximum(high, low + _FAR)
+        high = larger(high, low + _FAR)
     if np.isfinite(upper):
         high = divide(*half_difference(upper * one, loc, scale))
         if not np.isfinite(lower):
-            low = ops.minimum(low, high - _FAR)
+            low = smaller(low, high - _FAR)
     return low, high
 
 
@@ -211,15 +239,15 @@ def _cdf(z, low, high):
     near_part, log_part = _log_mass(low, inside)
     # Each is relative to its own nearest point.
     shift = (0.5 * (near_part - nearest)) * (near_part + nearest)
-    value = ops.exp(ops.minimum(log_part - log_mass - shift, 0.0))
+    value = ops.exp(smaller(log_part - log_mass - shift, 0.0))
     value = ops.where(below, ops.zeros_like(value), value)
     return ops.where(above, ops.ones_like(value), value)
 
 
-def _log_mass(low, high):
+def _log_mass(low, high, width=None):
     """`nearest` and `log(Phi(high) - Phi(low)) + nearest^2 / 2`."""
     nearest = _nearest(low, high)
-    width = high - low
+    width = high - low if width is None else width
     middle = 0.5 * low + 0.5 * high
     # A narrow interval: the difference of the tails has lost its digits, the
     # Taylor series of the integral has not.
@@ -228,8 +256,9 @@ def _log_mass(low, high):
     w = ops.where(narrow, width, 0.01 * one)
     m = ops.where(narrow, middle, 0.0 * one)
     n = ops.where(narrow, nearest, 0.0 * one)
-    mm, ww = m * m, w * w
-    series = (mm - 1.0) * ww / 24.0 + (mm * mm - 6.0 * mm + 3.0) * ww * ww / 1920.0
+    # The square of m alone may overflow; m * w is small.
+    mw, ww = ops.square(m * w), w * w
+    series = (mw - ww) / 24.0 + (mw * mw - 6.0 * mw * ww + 3.0 * ww * ww) / 1920.0
     narrow_value = (
         ops.log(w) + ops.log1p(series) - (0.5 * (m - n)) * (m + n) - HALF_LOG_TWO_PI
     )
@@ -248,6 +277,6 @@ def _log_mass(low, high):
     log_near = log_ndtr_scaled(near_bound)
     log_far = log_ndtr_scaled(near_bound - distance)
     ratio = log_far - log_near - distance * (0.5 * distance - near_bound)
-    beyond_value = log_near + ops.log(-ops.expm1(ops.minimum(ratio, -1e-6)))
+    beyond_value = log_near + ops.log(-ops.expm1(smaller(ratio, -1e-6)))
     value = ops.where(both, both_value, beyond_value)
     return nearest, ops.where(narrow, narrow_value, value)

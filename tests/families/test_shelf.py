@@ -50,7 +50,7 @@ def has_float64():
 
 
 needs_float64 = pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="JAX has no float64 unless told so"
+    not has_float64(), reason="JAX has no float64 unless told so"
 )
 
 

@@ -27,7 +27,7 @@ def test_softplus_with_its_tail(values):
 
 @given(value=positives("float64", -8, 8), floor=st.sampled_from([0.0, 1e-6, 1e-3, 1.0]))
 def test_the_inverse(value, floor):
-    raw = numerics.positive_inverse(np.float64(floor + value), floor)
+    raw = numerics.positive_inverse(np.array(floor + value), floor)
     back = to_numpy(numerics.positive(raw, floor))
     np.testing.assert_allclose(back, floor + value, rtol=1e-7)
 
@@ -43,7 +43,7 @@ def test_the_gradient_is_alive_at_the_floor(raw, floor):
 
 @given(p=probabilities())
 def test_ndtri(p):
-    got = float(to_numpy(numerics.ndtri(np.float64(p))))
+    got = float(to_numpy(numerics.ndtri(np.array(p))))
     exact = mp.sqrt(2) * mp.erfinv(2 * mp.mpf(p) - 1)
     assert abs(got - exact) <= 1e-13 * (1 + abs(exact)) + 1e-15 / float(
         mp.npdf(exact)
