@@ -10,6 +10,7 @@ from keras_uq_layers import arguments
 from keras_uq_layers.numerics.masking import attach_keras_mask
 from keras_uq_layers.numerics.masking import keras_mask
 from keras_uq_layers.registration import register
+from keras_uq_layers.registration import require_keys
 
 
 @register("Ensemble")
@@ -203,6 +204,7 @@ class Ensemble(keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        require_keys(cls, config, ["models"])
         config = dict(config)
         models = [
             keras.saving.deserialize_keras_object(m, custom_objects=custom_objects)

@@ -70,15 +70,16 @@ def prediction_band(prediction, x, y=None, level=0.95, output=0, ax=None):
     ax.fill_between(
         sorted_x, lower, upper, color=_COLOR, alpha=0.2, lw=0, label=f"{level:.0%}"
     )
-    ax.fill_between(
-        sorted_x,
-        mean - spread,
-        mean + spread,
-        color=_COLOR,
-        alpha=0.4,
-        lw=0,
-        label="epistemic",
-    )
+    if spread.any():  # one pass has none, and no entry in the legend
+        ax.fill_between(
+            sorted_x,
+            mean - spread,
+            mean + spread,
+            color=_COLOR,
+            alpha=0.4,
+            lw=0,
+            label="epistemic",
+        )
     ax.plot(sorted_x, mean, color=_COLOR, label="mean")
     if y is not None:
         y = _column(y, "y", output)
@@ -258,6 +259,7 @@ def training_curve(history, reference=None, names=None, ax=None):
             float(reference), ls="--", color=_GREY, label="best constant prediction"
         )
     # A negative log likelihood may be negative: no logarithmic axis.
+    ax.locator_params("x", integer=True)  # no epoch 2.5
     ax.set(xlabel="epoch", ylabel="nats" if reference is not None else "loss")
     ax.legend()
     return ax

@@ -4,6 +4,8 @@ They are a file format: a class may move to another module, never to another
 registered name.
 """
 
+import inspect
+
 import keras
 
 PACKAGE = "keras_uq_layers"
@@ -39,3 +41,39 @@ def custom_objects():
         for name, cls in keras.saving.get_custom_objects().items()
         if name.startswith(f"{PACKAGE}>")
     }
+
+
+def from_config(cls, config):
+    """The object of a config, for classes that Keras has no base class for.
+
+    Args:
+        cls: A class whose config holds the arguments of its constructor.
+        config: Dict.
+
+    Returns:
+        An object of `cls`.
+
+    Raises:
+        ValueError: A key is missing or unknown. Python's own message would
+            name a private base class, or no key at all.
+    """
+    parameters = inspect.signature(cls).parameters.values()
+    named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+    require_keys(cls, config, [p.name for p in named if p.default is p.empty])
+    unknown = sorted(set(config) - {p.name for p in named})
+    if unknown and len(named) == len(parameters):
+        raise ValueError(
+            f"The config of `{cls.__name__}` must have no key beyond "
+            f"{[p.name for p in named]}. Received: {unknown}"
+        )
+    return cls(**config)
+
+
+def require_keys(cls, config, keys):
+    """Raises where the config of a class lacks one of the keys."""
+    missing = [key for key in keys if key not in config]
+    if missing:
+        raise ValueError(
+            f"The config of `{cls.__name__}` must have the keys {missing}. "
+            f"Received: the keys {sorted(config)}"
+        )

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from keras import ops
 
 
@@ -10,6 +11,17 @@ def to_numpy(tensor):
     if keras.backend.standardize_dtype(tensor.dtype) in ("float16", "bfloat16"):
         tensor = ops.cast(tensor, "float32")
     return np.asarray(ops.convert_to_numpy(tensor))
+
+
+needs_xla = pytest.mark.skipif(
+    keras.backend.backend() == "torch",
+    reason="PyTorch has no XLA: `jit_compile` would be `torch.compile` there",
+)
+
+
+def steps_per_execution(steps):
+    """The argument of `compile`, which Keras has not on PyTorch."""
+    return 1 if keras.backend.backend() == "torch" else steps
 
 
 def value_and_gradients(function, *arrays, dtype=None):

@@ -8,34 +8,47 @@ from pathlib import Path
 
 import keras
 import pytest
+import travel
 
 HERE = Path(__file__).parent
 
-# What a backend could break, and CI has the time for: the KL once per pass in
-# shared, wrapped and recurrent layers, and gradients at the ends of a dtype.
-FILES = ["test_kl_policy.py", "numerics/test_bump.py", "numerics/test_laplace.py"]
+# What a backend could break, and CI has the time for: every layer through the
+# harness, the KL once per pass in shared, wrapped and recurrent layers, and the
+# properties at the ends of a dtype.
+FILES = [
+    "test_harness.py",
+    "test_kl_policy.py",
+    "numerics/test_bump.py",
+    "numerics/test_incomplete.py",
+    "numerics/test_laplace.py",
+    "numerics/test_positive.py",
+    "families/test_exact.py",
+    "upstream",
+]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow", reason="started from there already"
+    ),
+]
+each_other_backend = pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.skipif(
+                importlib.util.find_spec(name) is None, reason=f"no {name} installed"
+            ),
+        )
+        for name in ("jax", "torch")
+    ],
+)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None, reason="jax is not installed"
-)
-@pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="started from there already"
-)
-def test_on_jax():
+def run(backend, *command):
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "-m",
-            "not slow",
-            *(str(HERE / name) for name in FILES),
-        ],
+        [sys.executable, *map(str, command)],
         capture_output=True,
         text=True,
         cwd=HERE.parent,
@@ -43,9 +56,49 @@ def test_on_jax():
         # fewer examples.
         env={
             **os.environ,
-            "KERAS_BACKEND": "jax",
+            "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]),
+            "KERAS_BACKEND": backend,
             "JAX_ENABLE_X64": "1",
             "HYPOTHESIS_PROFILE": "quick",
         },
     )
-    assert done.returncode == 0, done.stdout[-8000:]
+    assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
+
+
+@each_other_backend
+def test_the_tests(backend):
+    files = [HERE / name for name in FILES]
+    run(
+        backend,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "not slow",
+        *files,
+    )
+
+
+@each_other_backend
+def test_without_tensorflow(backend):
+    """Neither this package nor Keras needs it there."""
+    run(backend, HERE / "without_tensorflow.py")
+
+
+def test_a_file_travels(tmp_path):
+    """A file written on any backend predicts the same on the other two."""
+    pytest.importorskip("jax", reason="jax is not installed")
+    pytest.importorskip("torch", reason="torch is not installed")
+    script, folders = HERE / "travel.py", {}
+    for name in ("tensorflow", "jax", "torch"):
+        folders[name] = tmp_path / name
+    travel.write(folders["tensorflow"])
+    read = [f"read={folders['tensorflow']}"]
+    run("jax", script, f"write={folders['jax']}", *read)
+    read.append(f"read={folders['jax']}")
+    run("torch", script, f"write={folders['torch']}", *read)
+    run("jax", script, f"read={folders['torch']}")
+    travel.read(folders["jax"])
+    travel.read(folders["torch"])

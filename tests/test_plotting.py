@@ -51,6 +51,14 @@ def test_band_is_the_interval_and_holds_the_epistemic_part(ax):
     ]
 
 
+def test_no_epistemic_band_where_there_is_one_pass(ax):
+    prediction, x, _ = regression(passes=1)
+    plotting.prediction_band(prediction, x, ax=ax)
+    assert len(ax.collections) == 1
+    labels = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert labels == ["95%", "mean"]
+
+
 def test_reliability_of_a_regression(ax):
     prediction, _, y = regression(factor=2.0, passes=1)
     plotting.reliability_diagram(prediction, y, bins=9, ax=ax)
@@ -108,6 +116,7 @@ def test_training_curve_with_its_reference(ax):
     np.testing.assert_array_equal(validation.get_ydata(), history["val_loss"])
     assert set(reference.get_ydata()) == {1.4}
     assert ax.get_yscale() == "linear"
+    assert all(float(tick).is_integer() for tick in ax.get_xticks())
 
 
 def test_current_axes_by_default():

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pytest
 import scipy.stats
+from backend import needs_xla
+from backend import steps_per_execution
 from backend import to_numpy
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,7 +97,12 @@ def test_bayesian_linear_regression(posterior, batch_size):
     rate = keras.optimizers.schedules.CosineDecay(0.03, epochs * steps, 0.1)
     # An average of the weights: without the noise of the last gradients.
     optimizer = keras.optimizers.Adam(rate, use_ema=True, ema_momentum=0.999)
-    model.compile(optimizer, loss, jit_compile=False, steps_per_execution=steps)
+    model.compile(
+        optimizer,
+        loss,
+        jit_compile=False,
+        steps_per_execution=steps_per_execution(steps),
+    )
     model.fit(
         many_x, many_y, batch_size=batch_size, epochs=epochs, verbose=0, shuffle=False
     )
@@ -411,7 +418,7 @@ def recurrent(layer):
 
 
 @pytest.mark.parametrize("make", [used_twice, time_distributed, recurrent])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=needs_xla)])
 def test_kl_enters_once_per_pass(make, jit_compile):
     layer = uq.DenseVariational(4, kl_weight=0.01, estimator="reparameterization")
     model, shape = make(layer)
@@ -464,7 +471,12 @@ def test_convolution_at_the_mean_is_that_of_keras(rank, options):
         plain, weights = layer.deterministic()
         plain.build(shape)
         plain.set_weights(weights)
-        expected = to_numpy(plain(x))
+        try:
+            expected = to_numpy(plain(x))
+        except Exception as error:
+            if channels_first and "NHWC" in str(error):
+                pytest.skip("TensorFlow has no such convolution on this CPU")
+            raise
         assert tuple(layer.compute_output_shape(shape)) == expected.shape
         for training in (False, True):
             outputs = to_numpy(layer(x, training=training))
@@ -682,7 +694,7 @@ def test_case_3_shortened(posterior):
         ),
         uq.losses.NegativeLogLikelihood(),
         jit_compile=False,
-        steps_per_execution=steps,
+        steps_per_execution=steps_per_execution(steps),
     )
     history = model.fit(x, y, batch_size=50, epochs=epochs, verbose=0)
     assert np.isfinite(history.history["loss"]).all()

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_uq_layers import arguments
 from keras_uq_layers import families
+from keras_uq_layers import registration
 
 
 class Calibrator:
@@ -17,7 +18,7 @@ class Calibrator:
 
     @classmethod
     def from_config(cls, config):
-        return cls(**config)
+        return registration.from_config(cls, config)
 
     def _require_fit(self, state):
         if state is None:

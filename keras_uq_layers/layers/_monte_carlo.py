@@ -3,6 +3,7 @@
 import keras
 
 from keras_uq_layers import arguments
+from keras_uq_layers.layers._seeding import SeedGenerator
 from keras_uq_layers.layers._seeding import load_seed_states
 from keras_uq_layers.layers._seeding import save_seed_states
 
@@ -24,7 +25,7 @@ class MonteCarloDropout(keras.layers.Layer):
         super().__init__(**kwargs)
         self.rate = dropout_rate("rate", rate)
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = SeedGenerator(seed)
         self.supports_masking = True
         self.built = True
 
@@ -35,7 +36,7 @@ class MonteCarloDropout(keras.layers.Layer):
             inputs,
             self.rate,
             noise_shape=self._noise_shape(inputs),
-            seed=self.seed_generator,
+            seed=self.seed_generator.per_example(),
         )
 
     def _noise_shape(self, inputs):

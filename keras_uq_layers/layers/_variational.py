@@ -6,9 +6,11 @@ import keras
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers.layers._seeding import SeedGenerator
 from keras_uq_layers.layers._seeding import load_seed_states
 from keras_uq_layers.layers._seeding import save_seed_states
 from keras_uq_layers.numerics import at_least_float32
+from keras_uq_layers.numerics.dtypes import as_loss
 from keras_uq_layers.variational import get_posterior
 from keras_uq_layers.variational import get_prior
 
@@ -40,7 +42,7 @@ class WeightLoss(keras.regularizers.Regularizer):
         self.function = function
 
     def __call__(self, x):
-        return self.function()
+        return as_loss(self.function())
 
 
 class RandomWeights:
@@ -64,11 +66,11 @@ class RandomWeights:
     def __init__(self, layer, kl_weight, posterior, priors, seed):
         self.layer, self.posterior, self.priors = layer, posterior, priors
         self.seed = seed
-        self.generators = [keras.random.SeedGenerator(seed)]
+        self.generators = [SeedGenerator(seed)]
         if any(prior.needs_draw for prior in priors.values()):
             # Its own stream: reading `model.losses` must not move the weights'.
             kl_seed = None if seed is None else seed + 1
-            self.generators.append(keras.random.SeedGenerator(kl_seed))
+            self.generators.append(SeedGenerator(kl_seed))
 
         # Here and not in `build`: a callback may look for it before the first
         # step of training builds the layer.
@@ -290,7 +292,7 @@ class VariationalLayer(keras.layers.Layer):
             0,
             2**_BITS,
             dtype="int32",
-            seed=self.seed_generators[0],
+            seed=self.seed_generators[0].per_example(),
         )
         masks = ops.convert_to_tensor([2**i for i in range(_BITS)], dtype="int32")
         signs = self._cast(ops.where(ops.bitwise_and(words, masks) > 0, 1.0, -1.0))
@@ -317,7 +319,7 @@ class VariationalLayer(keras.layers.Layer):
         noise = keras.random.normal(
             ops.shape(outputs),
             dtype=keras.backend.standardize_dtype(variance.dtype),
-            seed=self.seed_generators[0],
+            seed=self.seed_generators[0].per_example(),
         )
         # An input of zeros without a random bias has no variance; the root
         # has an infinite gradient there.

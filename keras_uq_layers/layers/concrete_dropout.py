@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_uq_layers import arguments
 from keras_uq_layers.layers._monte_carlo import dropout_rate
+from keras_uq_layers.layers._seeding import SeedGenerator
 from keras_uq_layers.layers._seeding import load_seed_states
 from keras_uq_layers.layers._seeding import save_seed_states
 from keras_uq_layers.layers._variational import WeightLoss
@@ -13,6 +14,7 @@ from keras_uq_layers.numerics import at_least_float32
 from keras_uq_layers.numerics import bernoulli_entropy
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.registration import register
+from keras_uq_layers.registration import require_keys
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
@@ -102,7 +104,7 @@ class ConcreteDropout(keras.layers.Wrapper):
             raise arguments.error("initial_rate", "above 0", initial_rate)
         self.temperature = arguments.positive_float("temperature", temperature)
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = SeedGenerator(seed)
         self.supports_masking = True
 
     def build(self, input_shape):
@@ -156,7 +158,7 @@ class ConcreteDropout(keras.layers.Wrapper):
             self._noise_shape(inputs),
             minval=smallest,
             dtype=keras.backend.standardize_dtype(logit.dtype),
-            seed=self.seed_generator,
+            seed=self.seed_generator.per_example(),
         )
         dropped = logit + ops.log(uniform) - ops.log1p(-uniform)
         if training:
@@ -203,5 +205,6 @@ class ConcreteDropout(keras.layers.Wrapper):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        require_keys(cls, config, ["layer", "kl_weight"])
         # Keras's own takes the layer out of the dict that it is given.
         return super().from_config(dict(config), custom_objects)

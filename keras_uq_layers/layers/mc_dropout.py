@@ -1,4 +1,5 @@
 import keras
+from keras import ops
 
 from keras_uq_layers.layers._monte_carlo import MonteCarloDropout
 from keras_uq_layers.registration import register
@@ -56,7 +57,10 @@ class MCDropout(MonteCarloDropout):
         self.noise_shape = keras.layers.Dropout(rate, noise_shape).noise_shape
 
     def _noise_shape(self, inputs):
-        return self.noise_shape
+        # Always one: without it, Keras on PyTorch passes over a generator that
+        # was given no seed, and draws what neither `predict` nor a saved file
+        # can repeat.
+        return ops.shape(inputs) if self.noise_shape is None else self.noise_shape
 
     def get_config(self):
         return {**super().get_config(), "noise_shape": self.noise_shape}

@@ -10,6 +10,7 @@ from keras_uq_layers.numerics import masked_mean
 from keras_uq_layers.numerics import normal_log_prob
 from keras_uq_layers.numerics import position_mask
 from keras_uq_layers.numerics import where_valid
+from keras_uq_layers.numerics.dtypes import as_loss
 from keras_uq_layers.registration import register
 
 
@@ -124,7 +125,8 @@ class NormalLikelihood(keras.layers.Layer):
         inputs = where_valid(valid, inputs)
         log_prob = normal_log_prob(inputs, self.loc, self.scale)
         if self.add_nll:
-            self.add_loss(-masked_mean(ops.sum(log_prob, axis=-1), valid))
+            nll = -masked_mean(ops.sum(log_prob, axis=-1), valid)
+            self.add_loss(as_loss(nll))
         output = log_prob if self.output_kind == "log_prob" else ops.exp(log_prob)
         return where_valid(valid, output, 0.0)
 

@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_uq_layers import arguments
 from keras_uq_layers.families import Normal
+from keras_uq_layers.layers._seeding import SeedGenerator
 from keras_uq_layers.layers._seeding import load_seed_states
 from keras_uq_layers.layers._seeding import save_seed_states
 from keras_uq_layers.numerics import at_least_float32
@@ -11,6 +12,7 @@ from keras_uq_layers.numerics import masked_mean
 from keras_uq_layers.numerics import normal_kl
 from keras_uq_layers.numerics import position_mask
 from keras_uq_layers.numerics import where_valid
+from keras_uq_layers.numerics.dtypes import as_loss
 from keras_uq_layers.registration import register
 
 
@@ -77,7 +79,7 @@ class NormalSampling(keras.layers.Layer):
             "sample_at_inference", sample_at_inference
         )
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = SeedGenerator(seed)
         self.family = Normal()
         self.supports_masking = True
         # Here and not in `build`: a callback may look for it before the first
@@ -99,9 +101,10 @@ class NormalSampling(keras.layers.Layer):
         params = where_valid(valid, ops.cast(inputs, self._output_dtype))
         loc, scale = self.family.split(params)
         kl = masked_mean(ops.sum(normal_kl(loc, scale), axis=-1), valid)
-        self.add_loss(ops.cast(self.kl_weight, kl.dtype) * kl)
+        self.add_loss(as_loss(ops.cast(self.kl_weight, kl.dtype) * kl))
         if training or self.sample_at_inference:
-            output = self.family.sample(params, seed=self.seed_generator)
+            seed = self.seed_generator.per_example()
+            output = self.family.sample(params, seed=seed)
         else:
             output = loc
         return where_valid(valid, output, 0.0)

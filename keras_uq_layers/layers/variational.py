@@ -20,6 +20,7 @@ from keras_uq_layers.layers._variational import ALL_WEIGHTS
 from keras_uq_layers.layers._variational import RandomWeights
 from keras_uq_layers.layers._variational import check_kl_weight
 from keras_uq_layers.registration import register
+from keras_uq_layers.registration import require_keys
 from keras_uq_layers.variational import get_posterior
 from keras_uq_layers.variational import get_prior
 
@@ -327,6 +328,7 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        require_keys(cls, config, ["layer", "kl_weight"])
         # A copy: Keras's own takes the layer out of the dict it is given.
         return super().from_config(dict(config), custom_objects)
 

@@ -42,8 +42,8 @@ class NegativeLogLikelihood(MeanMetric):
 class MeanAbsoluteError(MeanMetric):
     """Mean absolute error of the family's mean, averaged over outputs.
 
-    `metrics=["mae"]` on a params tensor would average |y - loc| and
-    |y - scale| in silence; this reads the mean out of it.
+    `metrics=["mae"]` on a params tensor would average `|y - loc|` and
+    `|y - scale|` in silence; this reads the mean out of it.
 
     Args:
         family: Name or object of the family of the head.

@@ -64,8 +64,8 @@ def predict(
 
     Memory, in numbers of float32: a batch needs `batch_size * samples * P * D`
     beside the activations of a pass (of up to ten passes at a time on
-    TensorFlow); the result `N * samples * P * D`, or `3 * N * D` with
-    `keep_samples=False`.
+    TensorFlow); the result `N * samples * P * D`, and twice that while Keras
+    joins the batches, or `3 * N * D` with `keep_samples=False`.
 
     Args:
         model: A Keras model with one output, `(N, ..., P * D)`.
@@ -75,7 +75,9 @@ def predict(
         samples: Number of passes, a positive integer.
         batch_size: Rows at a time. None: up to 8192, fewer where activations
             are large, 256 where their sizes are not known. Only for arrays.
-        seed: Integer seed of the passes. None: a new one each time.
+        seed: Integer seed of the passes. None: a new one each time. As any
+            seed here, it stands for the same draws on one backend, and for
+            others on another: their generators differ.
         verbose: `"auto"`, 0, 1 or 2, as for `model.predict`.
         steps: Number of batches to draw, as for `model.predict`.
         callbacks: Callbacks, as for `model.predict`.

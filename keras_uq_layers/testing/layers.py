@@ -64,7 +64,7 @@ def check_layer(
         half_precision_output: Whether a mixed policy gives half precision
             outputs. False: they are float32, as for heads.
         time_distributed: Whether the layer works in `TimeDistributed`.
-        jit_compile: Whether to train with XLA, too.
+        jit_compile: Whether to train with XLA, too; PyTorch has none.
 
     Raises:
         AssertionError: A check failed.
@@ -83,7 +83,9 @@ def check_layer(
     if time_distributed:
         _check_time_distributed(make, x)
     _check_saving(make, x)
-    for jit in (False, True) if jit_compile else (False,):
+    # PyTorch has no XLA: there Keras takes `torch.compile`, minutes of C++.
+    xla = jit_compile and keras.backend.backend() != "torch"
+    for jit in (False, True) if xla else (False,):
         _check_training(make, x, jit)
     _check_precision(make, x, half_precision_output)
     if seeds:

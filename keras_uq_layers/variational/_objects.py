@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_uq_layers import registration
+
 
 class WeightDistribution:
     """Abstract: a small serializable object, copied for each layer."""
@@ -13,7 +15,7 @@ class WeightDistribution:
 
     @classmethod
     def from_config(cls, config):
-        return cls(**config)
+        return registration.from_config(cls, config)
 
     def copy(self):
         """The same options without the weights of any layer."""

@@ -124,12 +124,12 @@ class Posterior(WeightDistribution):
 
     @property
     def mean(self):
-        """Posterior means: dict from weight name to NumPy array."""
+        """Dict from weight name to NumPy array, the posterior means."""
         return self._arrays(self.loc())
 
     @property
     def scale(self):
-        """Posterior standard deviations: dict from name to NumPy array."""
+        """Dict from weight name to NumPy array, the standard deviations."""
         return self._arrays(self.marginal_scale())
 
     @property

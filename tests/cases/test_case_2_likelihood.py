@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow_probability as tfp
+from backend import steps_per_execution
 from backend import to_numpy
 from backend import value_and_gradients
 from keras import ops
@@ -49,7 +50,9 @@ def test_maximum_likelihood_from_far_away_without_targets(seed):
     )
     model = keras.Sequential([layer])
     schedule = keras.optimizers.schedules.CosineDecay(0.3, 3000)
-    model.compile(keras.optimizers.Adam(schedule), steps_per_execution=100)
+    model.compile(
+        keras.optimizers.Adam(schedule), steps_per_execution=steps_per_execution(100)
+    )
     model.fit(x, batch_size=100, epochs=30, verbose=0)
     assert abs(float(to_numpy(layer.loc)) / x.mean() - 1) < 0.01
     assert abs(float(to_numpy(layer.scale)) / x.std() - 1) < 0.01

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from backend import steps_per_execution
 from backend import to_numpy
 from keras import ops
 
@@ -39,7 +40,11 @@ def fit(loss, seed, head):
     )
     # As in the question, but with a decay of the rate and in fewer epochs.
     schedule = keras.optimizers.schedules.CosineDecay(5e-3, 30 * 200)
-    model.compile(keras.optimizers.Adam(schedule), loss, steps_per_execution=50)
+    model.compile(
+        keras.optimizers.Adam(schedule),
+        loss,
+        steps_per_execution=steps_per_execution(50),
+    )
     history = model.fit(x, y, batch_size=100, epochs=30, verbose=0)
     grid = np.linspace(50, 150, 1000, dtype="float32")[:, None]
     return model.predict(grid, verbose=0), curve(grid), history.history["loss"], y

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from backend import steps_per_execution
 from backend import to_numpy
 from keras import ops
 
@@ -40,7 +41,7 @@ def test_a_linear_autoencoder_reaches_the_exact_likelihood(seed):
     model.compile(
         keras.optimizers.Adam(schedule),
         uq.losses.NegativeLogLikelihood(),
-        steps_per_execution=20,
+        steps_per_execution=steps_per_execution(20),
     )
     model.fit(x, x, batch_size=100, epochs=epochs, verbose=0)
     # The loss is the negative ELBO; several passes average its own noise.

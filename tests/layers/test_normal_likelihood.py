@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.stats
+from backend import steps_per_execution
 from backend import to_numpy
 from hypothesis import given
 from strategies import positives
@@ -76,7 +77,7 @@ def test_a_scale_at_its_floor_recovers():
         layer = layer_with(0.0, 0.0, add_nll=True)
         model = keras.Sequential([layer])
         optimizer = keras.optimizers.Adam(2e-2, clipnorm=clipnorm)
-        model.compile(optimizer, steps_per_execution=20)
+        model.compile(optimizer, steps_per_execution=steps_per_execution(20))
         model.fit(x, batch_size=100, epochs=20, verbose=0)
         learned[clipnorm] = float(to_numpy(layer.scale))
     assert abs(learned[1.0] - 1.0) < 0.05

@@ -1,0 +1,166 @@
+"""Writes the files that every later version must load: `tests/saved/<version>/`.
+
+For each model a `.keras` file, and an `.npz` with an input `x` and the next two
+outputs, `first` and `second`: they differ where the model is random, and tell
+where the stream of its noise goes on. For a compiled model also targets `y` and
+`logs`, what `evaluate` then returns. `calibrators.json` holds the calibrators,
+which are no part of a Keras model.
+
+The files pin the random stream of TensorFlow. Run it from the root of the
+repository when the version has been raised, once, and commit what it writes:
+
+    PYTHONPATH=.:tests python tests/saved/write.py
+
+A file that has been committed is never written again. When a layer is added,
+the tests ask for a file of it: that takes a new version, too.
+"""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+from layer_cases import CASES
+from layer_cases import FAMILIES
+
+import keras_uq_layers as uq
+from keras_uq_layers.testing import generic_input
+
+HERE = Path(__file__).parent
+ROWS = 6
+LEVELS = [0.1, 0.5, 0.9]
+
+
+def layer_models():
+    """Name, model and input for each case of the harness."""
+    for i, case in enumerate(CASES):
+        x = case.expect.get("make_input", generic_input)(case.input_shape)
+        yield f"layer_{i:02d}_{case.layer}", keras.Sequential([case.make()]), x
+
+
+def compiled_models():
+    """Name, compiled model, input and targets: losses, metrics, families."""
+    m = uq.metrics
+    loss = uq.losses.NegativeLogLikelihood
+    x = generic_input((ROWS, 3))
+    rng = np.random.default_rng(0)
+    proportion = rng.uniform(0.1, 0.9, (ROWS, 2)).astype("float32")
+    label = rng.integers(0, 2, (ROWS, 1)).astype("float32")
+
+    def compiled(last, loss, metrics=()):
+        model = keras.Sequential([keras.layers.Dense(4, "tanh"), *last])
+        model.compile(keras.optimizers.Adam(1e-2), loss, metrics=list(metrics))
+        return model
+
+    adapted = uq.DistributionHead(2)
+    adapted.adapt(5 + 3 * proportion)
+    scores = [
+        m.NegativeLogLikelihood(),
+        m.MeanAbsoluteError(),
+        m.RootMeanSquaredError(),
+        m.CRPS(),
+        m.IntervalCoverage(0.8),
+        m.MeanIntervalWidth(0.8),
+        m.IntervalScore(0.8),
+        m.RegressionCalibrationError(levels=9),
+    ]
+    yield "normal", compiled([adapted], loss(beta=0.5), scores), x, proportion
+    for family in [uq.families.Laplace(), *FAMILIES]:
+        if isinstance(family, uq.families.Quantiles):
+            continue  # it has no likelihood: see `pinball`
+        target = (proportion > 0.5).astype("float32") if family.discrete else proportion
+        last = [uq.DistributionHead(2, family)]
+        model = compiled(last, loss(family), [m.NegativeLogLikelihood(family)])
+        yield family.name, model, x, target
+    yield "crps", compiled([uq.DistributionHead(2)], uq.losses.CRPS()), x, proportion
+    last = [uq.DistributionHead(2, uq.families.Quantiles(LEVELS))]
+    pinball = compiled(last, uq.losses.Pinball(LEVELS), [m.Pinball(LEVELS)])
+    yield "pinball", pinball, x, proportion
+    for family, units in [("bernoulli", 1), ("categorical", 3)]:
+        last = [keras.layers.Dense(units), uq.TemperatureScaling(1.5)]
+        metrics = [
+            m.BrierScore(family),
+            m.ExpectedCalibrationError(family, bins=5),
+            m.ExpectedCalibrationError(family, adaptive=True, name="adaptive_ece"),
+            m.PredictiveEntropy(family),
+        ]
+        yield family, compiled(last, loss(family), metrics), x, label
+    variational = uq.DenseVariational(
+        3, kl_weight=0.1, prior="scale_mixture", bias_prior="normal"
+    )
+    last = [variational, uq.ConstantVarianceHead(2, trainable_scale=True)]
+    yield "variational", compiled(last, loss()), x, proportion
+    autoencoder = [uq.DistributionHead(2), uq.NormalSampling(0.5)]
+    last = [*autoencoder, uq.ConstantVarianceHead(3)]
+    yield "autoencoder", compiled(last, loss()), x, x
+
+    def member():
+        return keras.Sequential(
+            [keras.Input((3,)), uq.MCDropout(0.2), uq.DistributionHead(2)]
+        )
+
+    ensemble = uq.Ensemble(member, members=2)
+    ensemble.compile("adam", loss(), metrics=[m.NegativeLogLikelihood()])
+    yield "ensemble", ensemble, x, proportion
+
+
+def calibrators():
+    """The fitted calibrators."""
+    c = uq.calibration
+    rng = np.random.default_rng(0)
+    loc = rng.normal(size=(99, 1))
+    params = np.concatenate([loc, np.ones_like(loc)], axis=-1)
+    y = loc + 2 * rng.normal(size=loc.shape)
+    probabilities = rng.dirichlet(np.ones(3), size=99)
+    return [
+        c.SplitConformal(0.8).fit(params, y),
+        c.ConformalQuantile(0.8).fit(params, y),
+        c.ScaleCalibration().fit(params, y),
+        c.IsotonicCalibration().fit(params[:9], y[:9]),
+        c.AdaptivePredictionSets(0.8).fit(probabilities, rng.integers(0, 3, 99)),
+    ]
+
+
+def outputs(model, x):
+    """Two outputs, one after the other."""
+    return {
+        name: np.asarray(keras.ops.convert_to_numpy(model(x)))
+        for name in ("first", "second")
+    }
+
+
+def evaluate(model, x, y):
+    """What `evaluate` returns, as an array in the order of its names."""
+    logs = model.evaluate(x, y, batch_size=ROWS, verbose=0, return_dict=True)
+    return np.array([logs[name] for name in sorted(logs)])
+
+
+def main():
+    folder = HERE / uq.__version__
+    if keras.backend.backend() != "tensorflow":
+        raise SystemExit("The files pin the random stream of TensorFlow: run it there.")
+    if folder.exists():
+        raise SystemExit(
+            f"{folder} exists. What a version has written is never written again: "
+            "raise the version in keras_uq_layers/_version.py first."
+        )
+    folder.mkdir()
+    keras.utils.set_random_seed(0)
+    for name, model, x in layer_models():
+        model(x)
+        model.save(folder / f"{name}.keras")
+        np.savez_compressed(folder / f"{name}.npz", x=x, **outputs(model, x))
+    for name, model, x, y in compiled_models():
+        model.run_eagerly = True
+        model.train_on_batch(x, y)
+        model.save(folder / f"{name}.keras")
+        seen = {**outputs(model, x), "logs": evaluate(model, x, y)}
+        np.savez_compressed(folder / f"{name}.npz", x=x, y=y, **seen)
+    serialized = [keras.saving.serialize_keras_object(c) for c in calibrators()]
+    (folder / "calibrators.json").write_text(json.dumps(serialized, indent=1) + "\n")
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(f"{len(list(folder.glob('*.keras')))} models, {size / 2**20:.2f} MiB")
+
+
+if __name__ == "__main__":
+    main()
