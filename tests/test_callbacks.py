@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from backend import needs_xla
 from backend import to_numpy
 from keras import ops
 
@@ -37,7 +38,7 @@ def test_factor():
     )
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=needs_xla)])
 def test_logs_and_loss_have_the_weight_in_force(jit_compile):
     """Learning rate 0 and targets of 0 variance: the loss is known."""
     model = keras.Sequential([uq.DenseVariational(2, kl_weight=0.02)])

@@ -1,0 +1,77 @@
+"""Checks of the data and of what the first layers make of it."""
+
+import keras
+import numpy as np
+from keras import ops
+from keras import tree
+
+from keras_uq_layers.diagnosis.context import is_float
+from keras_uq_layers.diagnosis.findings import Finding
+from keras_uq_layers.diagnosis.gradients import to_numpy
+
+_BOUNDED = (keras.activations.tanh, keras.activations.sigmoid)
+_SHARE = 0.6
+_LARGE_INPUT = 5.0
+
+
+def _floats(data):
+    for tensor in tree.flatten(data):
+        if tensor is not None and ops.is_tensor(tensor) and is_float(tensor):
+            yield to_numpy(tensor)
+
+
+def data_not_finite(context):
+    named = {"x": context.x, "y": context.y, "sample_weight": context.sample_weight}
+    for name, data in named.items():
+        for array in _floats(data):
+            bad = ~np.isfinite(array)
+            if bad.any():
+                rows = np.flatnonzero(bad.reshape(len(array), -1).any(axis=1))
+                yield Finding(
+                    "data-not-finite",
+                    name,
+                    f"{np.isnan(array).sum()} NaN and {np.isinf(array).sum()} inf of "
+                    f"{array.size} values, in {len(rows)} of {len(array)} rows; the "
+                    f"first is row {rows[0]}.",
+                    "Repair or leave out these rows before training: "
+                    f"`np.isfinite({name})` finds them. One such value makes the "
+                    "loss, and after one step every weight, NaN.",
+                )
+
+
+def saturated(context):
+    inputs = [a for a in _floats(context.x) if a.size]
+    if not inputs or not all(np.isfinite(a).all() for a in inputs):
+        return
+    largest = max(float(np.quantile(np.abs(a), 0.95)) for a in inputs)
+    if largest < _LARGE_INPUT or context.outputs is None:
+        return
+    final = {id(tensor) for tensor in tree.flatten(context.outputs)}
+    for call in context.calls:
+        activation = getattr(call.layer, "activation", None)
+        tensor = call.outputs
+        if activation not in _BOUNDED or not ops.is_tensor(tensor):
+            continue
+        if id(tensor) in final or isinstance(call.layer, keras.layers.RNN):
+            continue
+        values = to_numpy(tensor)
+        low = -1.0 if activation is keras.activations.tanh else 0.0
+        # Where the slope is below 1 % of its largest.
+        margin = 0.005 if low else 0.0025
+        share = float(np.mean((values > 1.0 - margin) | (values < low + margin)))
+        if share > _SHARE:
+            a = inputs[0]
+            yield Finding(
+                "saturated",
+                call.path,
+                f"{share:.0%} of the {activation.__name__} outputs are at their "
+                f"bounds, where the gradient is almost 0; x has mean {a.mean():.3g} "
+                f"and standard deviation {a.std():.3g}, 95 % of it within "
+                f"{largest:.3g}.",
+                "Standardise the inputs: put `keras.layers.Normalization()` first "
+                "and call its `adapt(x_train)` before `fit`.",
+            )
+            return
+
+
+CHECKS = [data_not_finite, saturated]

@@ -1,0 +1,118 @@
+import warnings
+
+import keras
+import numpy as np
+
+from keras_uq_layers import arguments
+from keras_uq_layers.diagnosis import data
+from keras_uq_layers.diagnosis import finiteness
+from keras_uq_layers.diagnosis import heldout
+from keras_uq_layers.diagnosis import kl
+from keras_uq_layers.diagnosis import loss as losses
+from keras_uq_layers.diagnosis import sampling
+from keras_uq_layers.diagnosis import shapes
+from keras_uq_layers.diagnosis.context import Context
+from keras_uq_layers.diagnosis.findings import Diagnosis
+
+# Each module lists its own checks, functions from the context to findings.
+_MODULES = (data, shapes, finiteness, losses, kl, sampling, heldout)
+
+
+def diagnose(
+    model,
+    x,
+    y=None,
+    loss=None,
+    *,
+    sample_weight=None,
+    validation_data=None,
+    training_size=None,
+):
+    """Why a model does not train, asked of one batch.
+
+    One pass forward and back, eagerly, as `fit` would do it, looking at every
+    layer in the order of execution. The model stays as it is: weights,
+    optimizer, seeds, metrics and what it was compiled with (one that is not
+    built is built, as by its first call).
+
+    Works for any Keras model: Sequential, Functional, subclassed, nested. Of
+    a model with a `train_step` of its own, what the step does beyond the
+    compiled loss is not seen.
+
+    What it finds, by code:
+
+    - data: `data-not-finite`, `saturated`;
+    - gradients: `no-gradient`, `zero-gradient`, `gradient-not-finite`,
+      `output-not-finite`, `weight-not-finite`, `loss-not-finite`,
+      `gradient-failed`;
+    - the loss: `targets-not-probabilities`, `logits-as-probabilities`,
+      `probabilities-as-logits`, `scale-at-floor`, `scale-not-positive`,
+      `log-variance-as-scale`, `absolute-residual`, `scale-far-too-small`,
+      and, a note, `negative-loss`;
+    - the KL: `kl-negative`, `kl-weight`, `kl-dominates`, `kl-against-mean`,
+      `kl-twice`, `collapsed-to-prior`, `posterior-too-wide`;
+    - shapes: `shapes-broadcast`, `wrong-outputs`, `family-mismatch`,
+      `loss-on-params`, `metric-on-params`, `layer-after-head`, `call-failed`;
+    - randomness and saving: `no-seed-generator`, `not-registered`,
+      `no-config`, and, notes, `samples-at-inference`,
+      `deterministic-at-inference`;
+    - with `validation_data`: `over-confident`, `variance-collapse`.
+
+    On JAX a weight that the loss does not depend on has a gradient of 0: there
+    `no-gradient` is reported as `zero-gradient`.
+
+    Args:
+        model: A Keras model.
+        x: Inputs of one batch: array, or list or dict of arrays.
+        y: Targets of the batch, or None.
+        loss: As for `compile`. None: that of the compiled model.
+        sample_weight: As for `fit`.
+        validation_data: Tuple `(x, y)` that the model was not trained on, for
+            the checks of its uncertainty; at least 30 rows.
+        training_size: Number of training examples, to judge the weight of a
+            KL of weights. None: at least those of the batch.
+
+    Returns:
+        A `Diagnosis`: prints as a table; `.ok`, `.problems`, `.findings`.
+
+    Raises:
+        TypeError: `model` is not a Keras model.
+        ValueError: `training_size` is not a positive integer.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.layers.Dense(1)])
+    >>> x = np.array([[1.0], [2.0], [np.nan]])
+    >>> uq.diagnose(model, x, np.ones(3), loss="mse").problems[0].code
+    'data-not-finite'
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"`model` must be a Keras model. Received: model={model!r}")
+    if training_size is not None:
+        training_size = arguments.positive_int("training_size", training_size)
+    # What NumPy and Keras would warn of is what the findings say.
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        context = Context(
+            model, x, y, loss, sample_weight, training_size, validation_data
+        )
+        found = [
+            finding
+            for module in _MODULES
+            for check in module.CHECKS
+            for finding in check(context)
+        ]
+    found.sort(key=lambda finding: not finding.problem)
+    return Diagnosis(tuple(found), _summary(context))
+
+
+def _summary(context):
+    if context.loss is None:
+        return f"{context.model.name}: {context.rows} rows, no loss"
+    parts = []
+    if context.data_loss is not None:
+        parts.append(f"compiled loss {context.data_loss:.4g}")
+    if context.added:
+        parts.append(f"added by layers {sum(a.value for a in context.added):.4g}")
+    text = f"{context.model.name}: {context.rows} rows, loss {context.loss:.4g}"
+    return f"{text} ({', '.join(parts)})" if parts else text

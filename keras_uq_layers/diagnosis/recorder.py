@@ -1,0 +1,137 @@
+"""Sees what every layer of a model is given and gives, for one pass."""
+
+import contextlib
+from dataclasses import dataclass
+from dataclasses import field
+from typing import Any
+from unittest import mock
+
+import keras
+from keras import ops
+from keras import tree
+
+from keras_uq_layers.numerics.masking import attach_keras_mask
+from keras_uq_layers.numerics.masking import keras_mask
+
+# What they call is called in a loop, or with other weights: they count whole.
+_OPAQUE = (keras.layers.RNN, keras.layers.Wrapper)
+
+
+@dataclass
+class Call:
+    """One call of a layer."""
+
+    layer: keras.layers.Layer
+    args: tuple
+    kwargs: dict
+    outputs: Any = None
+    leaf: bool = True  # no other layer was called inside
+
+    @property
+    def path(self):
+        return self.layer.path or self.layer.name
+
+
+@dataclass
+class Record:
+    """What was seen in one pass.
+
+    `calls` are in the order in which they returned: a layer comes after the
+    layers inside of it, so that the first fault is the innermost one.
+    """
+
+    calls: list[Call] = field(default_factory=list)
+    added: list[tuple[str, keras.layers.Layer, Any]] = field(default_factory=list)
+    crossentropies: list[tuple] = field(default_factory=list)
+    draws: list[tuple[keras.layers.Layer, Any]] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def recording(shifts=None):
+    """Records all calls of Keras layers while the context is open.
+
+    Args:
+        shifts: Dict from the number of a call to a tensor of zeros that is
+            added to its output, so that the gradient of the zeros is that of
+            the output.
+    """
+    record, open_calls = Record(), []
+    call_layer = keras.layers.Layer.__call__
+    add_loss = keras.layers.Layer.add_loss
+
+    def record_call(layer, *args, **kwargs):
+        if any(isinstance(call.layer, _OPAQUE) for call in open_calls):
+            return call_layer(layer, *args, **kwargs)
+        call = Call(layer, args, kwargs)
+        for outer in open_calls:
+            outer.leaf = False
+        open_calls.append(call)
+        try:
+            call.outputs = call_layer(layer, *args, **kwargs)
+        finally:
+            open_calls.pop()
+        if shifts and len(record.calls) in shifts:
+            call.outputs = _shifted(call.outputs, shifts[len(record.calls)])
+        record.calls.append(call)
+        return call.outputs
+
+    def record_loss(layer, loss):
+        path = open_calls[-1].path if open_calls else layer.path
+        record.added += [(path, layer, part) for part in tree.flatten(loss)]
+        return add_loss(layer, loss)
+
+    backend_random = _backend_random()
+    draw_seed = backend_random.draw_seed
+
+    def record_draw(seed):
+        if open_calls:
+            record.draws.append((open_calls[-1].layer, seed))
+        return draw_seed(seed)
+
+    with contextlib.ExitStack() as stack:
+        patch = mock.patch.object
+        stack.enter_context(patch(keras.layers.Layer, "__call__", record_call))
+        stack.enter_context(patch(keras.layers.Layer, "add_loss", record_loss))
+        stack.enter_context(patch(backend_random, "draw_seed", record_draw))
+        for module, name in _crossentropies():
+            stack.enter_context(
+                patch(module, name, _observed(getattr(module, name), name, record))
+            )
+        yield record
+
+
+def _backend_random():
+    # Every draw of `keras.random` asks this module for its seed.
+    from keras.src import backend
+
+    return backend.random
+
+
+def _crossentropies():
+    # The functions that all crossentropies of Keras, and those that users
+    # write, end in: under the public name and the one that Keras itself reads.
+    from keras.src import ops as own_ops
+
+    for name in (
+        "binary_crossentropy",
+        "categorical_crossentropy",
+        "sparse_categorical_crossentropy",
+    ):
+        yield own_ops, name
+        yield ops, name
+
+
+def _observed(function, name, record):
+    def observed(target, output, from_logits=False, *args, **kwargs):
+        record.crossentropies.append((name, target, output, from_logits))
+        return function(target, output, from_logits, *args, **kwargs)
+
+    return observed
+
+
+def _shifted(outputs, shift):
+    shifted = outputs + shift
+    mask = keras_mask(outputs)
+    if mask is not None:
+        attach_keras_mask(shifted, mask)
+    return shifted

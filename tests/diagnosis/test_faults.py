@@ -1,0 +1,473 @@
+"""One small broken model for each fault that the doctor knows."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+
+import keras_uq_layers as uq
+
+ROWS = 40
+NLL = uq.losses.NegativeLogLikelihood
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(ROWS, 4)).astype("float32")
+Y = (X[:, 0] + 0.3 * RNG.normal(size=ROWS)).astype("float32")
+
+
+def model_of(*parts):
+    return keras.Sequential([keras.Input(X.shape[1:]), *parts])
+
+
+def found(*args, **kwargs):
+    diagnosis = uq.diagnose(*args, **kwargs)
+    print(diagnosis)
+    return {finding.code: finding for finding in diagnosis.problems}
+
+
+def only(code, path="", *args, **kwargs):
+    problems = found(*args, **kwargs)
+    assert set(problems) == {code}
+    assert path in problems[code].path
+    return problems[code]
+
+
+class Function(layers.Layer):
+    """A layer of a function, with a weight to train."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def build(self, shape):
+        self.w = self.add_weight(name="w", shape=(shape[-1],), initializer="ones")
+
+    def call(self, x):
+        return self.function(x, self.w)
+
+    def get_config(self):
+        return {**super().get_config(), "function": self.function}
+
+
+# Data and finiteness
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_data_not_finite(name, value):
+    data = {"x": X.copy(), "y": Y.copy()}
+    data[name][7] = value
+    problem = only(
+        "data-not-finite", name, model_of(layers.Dense(1)), data["x"], data["y"], "mse"
+    )
+    assert "row 7" in problem.evidence
+
+
+def test_the_first_layer_with_a_bad_output_in_a_nested_model():
+    inner = keras.Sequential(
+        [layers.Dense(3), Function(lambda x, w: ops.log(w * x), name="logarithm")],
+        name="inner",
+    )
+    model = model_of(inner, layers.Dense(2), layers.Dense(1))
+    only("output-not-finite", "inner/logarithm", model, X, Y, "mse")
+
+
+def test_a_weight_that_is_broken():
+    model = model_of(layers.Dense(2, name="broken"), layers.Dense(1))
+    model.layers[0].kernel.assign(np.full((4, 2), np.nan))
+    only("weight-not-finite", "broken/kernel", model, X, Y, "mse")
+
+
+def test_a_loss_that_is_not_finite():
+    def loss(y, p):
+        return ops.log(0.0 * p)
+
+    only("loss-not-finite", "loss", model_of(layers.Dense(1)), X, Y, loss)
+
+
+def test_a_gradient_that_is_not_finite_in_the_loss():
+    def loss(y, p):
+        return ops.sqrt(ops.square(p - p))
+
+    problem = only("gradient-not-finite", "", model_of(layers.Dense(1)), X, Y, loss)
+    assert problem.path == "loss"
+
+
+def test_a_gradient_that_is_not_finite_in_a_layer():
+    root = Function(lambda x, w: ops.sqrt(ops.square(x - x)) + w * x, name="root")
+    model = model_of(layers.Dense(6), root, layers.Dense(1))
+    only("gradient-not-finite", "root", model, X, Y, "mse")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, w: ops.stop_gradient(x * w),
+        lambda x, w: ops.clip(100.0 + x * w, 0.0, 1.0),
+        lambda x, w: ops.round(x * w),
+    ],
+)
+def test_no_gradient_gets_through(function):
+    model = model_of(Function(function, name="stop"), layers.Dense(1))
+    problems = found(model, X, Y, "mse")
+    assert set(problems) <= {"no-gradient", "zero-gradient"}
+    assert any("stop" in problem.path for problem in problems.values())
+
+
+def test_units_that_are_all_dead():
+    dead = layers.Dense(
+        4, "relu", bias_initializer=keras.initializers.Constant(-99), name="dead"
+    )
+    only("zero-gradient", "dead", model_of(dead, layers.Dense(1)), X, Y, "mse")
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_inputs_that_saturate(activation):
+    model = model_of(layers.Dense(8, activation, name="first"), layers.Dense(1))
+    only("saturated", "first", model, 300 + 50 * X, Y, "mse")
+
+
+# Shapes
+
+
+def test_a_loss_that_broadcasts():
+    def loss(y, p):
+        return ops.mean(ops.square(y - p[:, 0]))
+
+    only("shapes-broadcast", "", model_of(layers.Dense(2)), X, Y[:, None], loss)
+
+
+def test_the_same_loss_without_the_trap():
+    def loss(y, p):
+        return ops.mean(ops.square(y - p[:, :1]))
+
+    assert not found(model_of(layers.Dense(2)), X, Y[:, None], loss)
+
+
+@pytest.mark.parametrize(("units", "targets"), [(3, 1), (1, 3)])
+def test_outputs_that_broadcast(units, targets):
+    model = model_of(layers.Dense(units))
+    y = np.repeat(Y[:, None], targets, axis=1)
+    only("wrong-outputs", "", model, X, y, "mse")
+
+
+def test_outputs_that_do_not_fit():
+    model = model_of(uq.DistributionHead(2))
+    only("wrong-outputs", "y", model, X, np.stack([Y] * 3, 1), NLL())
+
+
+def test_a_model_that_cannot_be_called():
+    model = model_of(layers.Dense(2, name="first"))
+    only("call-failed", "", model, X[:, :3], Y, "mse")
+
+
+def test_a_head_and_a_loss_of_different_families():
+    model = model_of(uq.DistributionHead(1, "laplace", name="head"))
+    only("family-mismatch", "head", model, X, Y, NLL("normal"))
+
+
+def test_a_squared_error_on_params():
+    model = model_of(uq.DistributionHead(1, name="head"))
+    only("loss-on-params", "head", model, X, Y, "mse")
+
+
+@pytest.mark.parametrize(
+    "metric", ["mae", "mean_squared_error", keras.metrics.RootMeanSquaredError()]
+)
+def test_a_metric_on_params(metric):
+    model = model_of(uq.DistributionHead(1, name="head"))
+    model.compile("adam", NLL(), metrics=[metric])
+    only("metric-on-params", "head", model, X, Y)
+
+
+def test_a_metric_of_the_other_output():
+    inputs = keras.Input((4,))
+    head = uq.DistributionHead(1, name="head")(inputs)
+    point = layers.Dense(1, name="point")(inputs)
+    model = keras.Model(inputs, {"head": head, "point": point})
+    model.compile("sgd", {"head": NLL(), "point": "mse"}, metrics={"point": "mae"})
+    assert not found(model, X, {"head": Y, "point": Y})
+
+
+def test_a_layer_after_a_head():
+    last = layers.Dense(2, name="last")
+    model = model_of(uq.DistributionHead(3), last)
+    only("layer-after-head", "last", model, X, X[:, :2], "mse")
+
+
+# The loss
+
+
+def test_targets_that_are_no_probabilities():
+    model = model_of(layers.Dense(4, "sigmoid"))
+    only("targets-not-probabilities", "y", model, X, X, "binary_crossentropy")
+
+
+def test_such_targets_in_a_loss_of_the_user():
+    def loss(y, p):
+        return ops.sum(keras.losses.binary_crossentropy(y, p))
+
+    model = model_of(layers.Dense(4, "sigmoid"))
+    only("targets-not-probabilities", "y", model, X, X, loss)
+
+
+def test_logits_that_are_taken_as_probabilities():
+    model = model_of(layers.Dense(1))
+    only("logits-as-probabilities", "loss", model, X, Y > 0, "binary_crossentropy")
+
+
+def test_probabilities_that_are_taken_as_logits():
+    model = model_of(layers.Dense(3, "softmax"))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    only("probabilities-as-logits", "loss", model, X, np.arange(ROWS) % 3, loss)
+
+
+def test_a_scale_at_its_floor():
+    low = keras.initializers.Constant(-30.0)
+    model = model_of(uq.DistributionHead(1, bias_initializer=low, name="head"))
+    assert "scale-at-floor" in found(model, X, Y, NLL())
+
+
+def test_a_likelihood_layer_at_its_floor():
+    model = model_of(uq.NormalLikelihood(add_nll=True, scale_initializer="zeros"))
+    assert "scale-at-floor" in found(model, X)
+
+
+def test_scales_that_are_not_positive():
+    only("scale-not-positive", "", model_of(layers.Dense(2)), X, Y, NLL())
+
+
+def test_log_variances_for_the_sampling_layer():
+    model = model_of(
+        layers.Dense(4), uq.NormalSampling(name="draw"), uq.ConstantVarianceHead(4)
+    )
+    assert "log-variance-as-scale" in found(model, X, X, NLL())
+
+
+def test_targets_in_another_unit():
+    model = model_of(uq.DistributionHead(1, name="head"))
+    only("scale-far-too-small", "head", model, X, 1e4 * Y, NLL())
+
+
+# The KL
+
+
+def variational(**options):
+    return uq.DenseVariational(6, activation="tanh", **options)
+
+
+def test_the_weight_of_the_kl():
+    model = model_of(variational(kl_weight=1.0, name="hidden"), uq.DistributionHead(1))
+    problem = only("kl-weight", "hidden", model, X, Y, NLL())
+    assert "40" in problem.evidence
+
+
+def test_the_weight_of_the_kl_for_a_known_size():
+    model = model_of(variational(kl_weight=1 / ROWS), uq.DistributionHead(1))
+    assert not found(model, X, Y, NLL())
+    assert "kl-weight" in found(model, X, Y, NLL(), training_size=50 * ROWS)
+
+
+class ModelWithKL(keras.Model):
+    def __init__(self, weight):
+        super().__init__()
+        self.hidden = variational(kl_weight=1 / ROWS)
+        self.head = uq.DistributionHead(1)
+        self.weight = weight
+
+    def call(self, x):
+        output = self.head(self.hidden(x))
+        self.add_loss(self.weight * self.hidden.kl())
+        return output
+
+
+def test_a_kl_that_is_added_twice():
+    assert "kl-twice" in found(ModelWithKL(1 / ROWS), X, Y, NLL())
+
+
+class AddsAtEachCall(layers.Layer):
+    def build(self, shape):
+        self.w = self.add_weight(name="w", shape=(shape[-1],), initializer="ones")
+
+    def call(self, x):
+        self.add_loss(0.01 * ops.sum(ops.square(self.w)))
+        return x * self.w
+
+
+def test_a_kl_that_is_added_at_each_call():
+    shared = AddsAtEachCall(name="shared")
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(1)(shared(shared(inputs))))
+    only("kl-twice", "shared", model, X, Y, "mse")
+
+
+def test_weights_that_collapsed_to_the_prior():
+    model = model_of(variational(kl_weight=1 / ROWS, name="hidden"), layers.Dense(1))
+    posterior = model.layers[0]
+    posterior.posterior_loc.assign(0.0 * posterior.posterior_loc)
+    raw = next(v for v in posterior.trainable_weights if "loc" not in v.name)
+    raw.assign(np.full(raw.shape, np.log(np.e - 1)))
+    assert "collapsed-to-prior" in found(model, X, Y, "mse")
+
+
+def test_a_code_that_collapsed_to_the_prior():
+    model = model_of(
+        uq.DistributionHead(2, kernel_initializer="zeros"),
+        uq.NormalSampling(name="draw"),
+        uq.ConstantVarianceHead(4),
+    )
+    assert "collapsed-to-prior" in found(model, X, X, NLL())
+
+
+# Randomness and saving
+
+
+class Noise(layers.Layer):
+    def __init__(self, draw, only_training=False, **kwargs):
+        super().__init__(**kwargs)
+        self.draw, self.only_training = draw, only_training
+        self.seed_generator = keras.random.SeedGenerator(0)
+
+    def call(self, x, training=False):
+        if self.only_training and not training:
+            return x
+        return x + self.draw(self, x)
+
+    def get_config(self):
+        config = {"draw": self.draw, "only_training": self.only_training}
+        return {**super().get_config(), **config}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda self, x: keras.random.normal(ops.shape(x)),
+        lambda self, x: keras.random.normal(ops.shape(x), seed=1),
+        lambda self, x: np.random.normal(size=x.shape).astype("float32"),  # noqa: NPY002
+    ],
+    ids=["no seed", "a constant", "numpy"],
+)
+def test_noise_without_a_seed_generator(draw):
+    model = keras.Sequential([Noise(draw), layers.Dense(1)])
+    only("no-seed-generator", "", model, X, Y, "mse")
+
+
+def with_generator(self, x):
+    return keras.random.normal(ops.shape(x), seed=self.seed_generator)
+
+
+@pytest.mark.parametrize(
+    ("only_training", "code"),
+    [(False, "samples-at-inference"), (True, "deterministic-at-inference")],
+)
+def test_what_is_random_at_inference_is_noted(only_training, code):
+    model = model_of(Noise(with_generator, only_training), layers.Dense(1))
+    diagnosis = uq.diagnose(model, X, Y, "mse")
+    assert diagnosis.ok
+    assert code in diagnosis.codes
+
+
+class NoConfig(layers.Layer):
+    def __init__(self, factor, function):
+        super().__init__()
+        self.factor = factor
+
+    def call(self, x):
+        return self.factor * x
+
+
+def test_a_layer_without_a_config():
+    model = model_of(NoConfig(2.0, np.sin), layers.Dense(1))
+    problem = only("no-config", "", model, X, Y, "mse")
+    assert "factor, function" in problem.advice
+
+
+def test_a_layer_that_is_not_registered_is_noted():
+    diagnosis = uq.diagnose(model_of(AddsAtEachCall(), layers.Dense(1)), X, Y, "mse")
+    assert diagnosis.ok
+    assert "not-registered" in diagnosis.codes
+
+
+# Held-out data
+
+
+def head_with_scale(scale):
+    model = model_of(uq.ConstantVarianceHead(1, scale=scale, use_bias=False))
+    model.layers[0].dense.set_weights([np.eye(4, 1)])
+    return model
+
+
+def test_over_confidence():
+    validation = (X, Y)
+    model = head_with_scale(0.05)
+    problem = only("over-confident", "", model, X, Y, NLL(), validation_data=validation)
+    assert "%" in problem.evidence
+    assert not found(head_with_scale(0.3), X, Y, NLL(), validation_data=validation)
+
+
+def test_a_variance_that_collapsed_on_the_training_data():
+    model = head_with_scale(0.05)
+    memorised = X[:, 0] + 0.04 * np.random.default_rng(2).normal(size=ROWS)
+    only("variance-collapse", "", model, X, memorised, NLL(), validation_data=(X, Y))
+
+
+# What it leaves
+
+
+def state(model):
+    from keras.src.random.seed_generator import global_seed_generator
+
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    return [
+        ops.convert_to_numpy(v) for v in [*variables, global_seed_generator().state]
+    ]
+
+
+def test_the_model_stays_as_it_was():
+    model = model_of(
+        layers.Dense(8, "relu"),
+        layers.BatchNormalization(),
+        layers.Dropout(0.5),
+        variational(kl_weight=1.0),
+        Noise(lambda self, x: keras.random.normal(ops.shape(x))),
+        uq.DistributionHead(1),
+    )
+    model.compile("adam", NLL(), metrics=[uq.metrics.CRPS()])
+    model.fit(X, Y, verbose=0)
+    before, compiled = state(model), model._compile_loss
+    losses = [float(ops.convert_to_numpy(value)) for value in model.losses]
+    names = vars(model).keys() - {"_nested"}
+    assert found(model, X, Y, validation_data=(X, Y))
+    for a, b in zip(state(model), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert model._compile_loss is compiled
+    assert vars(model).keys() - {"_nested"} == names
+    assert [float(ops.convert_to_numpy(v)) for v in model.losses] == losses
+    model.fit(X, Y, verbose=0)
+
+
+def test_a_model_that_is_not_built_nor_compiled():
+    model = keras.Sequential(
+        [layers.Dense(2), uq.MCDropout(0.5, seed=1), layers.Dense(1)]
+    )
+    assert not found(model, X, Y, "mse")
+    again = keras.Sequential([uq.MCDropout(0.5, seed=1)])
+    first = ops.convert_to_numpy(again(np.ones((1, 8))))
+    other = keras.Sequential([uq.MCDropout(0.5, seed=1)])
+    uq.diagnose(other, np.ones((1, 8)), np.ones((1, 8)), "mse")
+    np.testing.assert_array_equal(ops.convert_to_numpy(other(np.ones((1, 8)))), first)
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match="`model` must be a Keras model"):
+        uq.diagnose(layers.Dense(1), X, Y, "mse")
+    with pytest.raises(ValueError, match="`training_size` must be a positive integer"):
+        uq.diagnose(model_of(layers.Dense(1)), X, Y, "mse", training_size=0)
+
+
+def test_it_prints_as_a_table():
+    model = model_of(uq.DistributionHead(1, name="head"))
+    text = str(uq.diagnose(model, X, Y, "mse"))
+    assert "1 problem(s) found" in text
+    assert "loss-on-params" in text
+    assert max(map(len, text.splitlines())) <= 100
