@@ -15,7 +15,7 @@ number of seeds:
   of [-3, 4] and in [-1, 2], the ratio of the two, smallest seed;
 - nan: seeds whose loss or prediction is not finite.
 
-    python benchmarks/case3.py [--seeds 10] [--epochs 60]
+    python benchmarks/case3.py [--seeds 10] [--epochs 60] [--only flipout]
 """
 
 import argparse
@@ -99,6 +99,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="WORD",
+        help="rows with all of these words, such as `flipout constant`",
+    )
     options = parser.parse_args()
     print(f"{options.seeds} seeds, {options.epochs} epochs, keras {keras.__version__}")
     print(
@@ -108,6 +115,8 @@ def main():
     )
     for schedule in ("cosine", "constant"):
         for configuration in CONFIGURATIONS:
+            if not set(options.only) <= {*configuration, schedule}:
+                continue
             start, rows = time.perf_counter(), []
             for seed in range(options.seeds):
                 model, finite = train(*configuration, schedule, seed, options.epochs)

@@ -16,13 +16,13 @@ Needs the TensorFlow backend.
 
 import argparse
 import os
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 import tensorflow as tf
+from timing import interleaved
 
 import keras_uq_layers as uq
 
@@ -74,20 +74,6 @@ def sides(model, x):
     }
 
 
-def measure(functions, repeats):
-    """Seconds, one column per function; the order changes between rounds."""
-    times = {name: [] for name in functions}
-    for function in functions.values():
-        function()
-    for i in range(repeats):
-        names = list(functions)
-        for name in names if i % 2 else reversed(names):
-            start = time.perf_counter()
-            functions[name]()
-            times[name].append(time.perf_counter() - start)
-    return {name: np.array(values) for name, values in times.items()}
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=9)
@@ -106,7 +92,7 @@ def main():
     ):
         for width in (16, 256):
             model = keras.Sequential([keras.Input((1,)), *make(width)])
-            times = measure(sides(model, x), repeats)
+            times = interleaved(sides(model, x), repeats)
             ms = {name: 1000 * np.median(t) for name, t in times.items()}
             against_loop = np.median(times["loop"] / times["predict"])
             against_list = np.median(times["list"] / times["predict"])

@@ -13,7 +13,6 @@ Needs TensorFlow and, for the twins of `tfp.layers`, `tf_keras`.
 
 import argparse
 import os
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -22,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras
+from timing import interleaved
 
 import keras_uq_layers as uq
 
@@ -133,23 +133,7 @@ def compiled_step(model, x, y, jit_compile):
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return loss
 
-    return step
-
-
-def measure(steps, repeats, rounds):
-    """Seconds of a step: array of rounds and variants."""
-    for step in steps:
-        step().numpy()
-        step().numpy()
-    times = np.zeros((rounds, len(steps)))
-    for row in times:
-        for i, step in enumerate(steps):
-            start = time.perf_counter()
-            for _ in range(repeats):
-                loss = step()
-            loss.numpy()
-            row[i] = (time.perf_counter() - start) / repeats
-    return times
+    return lambda: step().numpy()
 
 
 def main():
@@ -165,15 +149,17 @@ def main():
         y = tf.random.stateless_normal((batch, units), (0, 1))
         for jit_compile in (False, True):
             models = variants(depth, units)
-            steps = [compiled_step(m, x, y, jit_compile) for m in models.values()]
-            times = measure(steps, repeats, options.rounds)
-            ratios = np.median(times / times[:, :1], axis=0)
+            steps = {
+                name: compiled_step(model, x, y, jit_compile)
+                for name, model in models.items()
+            }
+            times = interleaved(steps, options.rounds, repeats)
             print(f"\n{size}, {'XLA' if jit_compile else 'no XLA'}")
-            for name, ratio, seconds in zip(
-                models, ratios, np.min(times, axis=0), strict=True
-            ):
+            for name, seconds in times.items():
+                ratio = np.median(seconds / times["Dense"])
+                best = 1e3 * seconds.min()
                 print(
-                    f"  {name:26s} {ratio:5.2f} x Dense   best {1e3 * seconds:7.3f} ms",
+                    f"  {name:26s} {ratio:5.2f} x Dense   best {best:7.3f} ms",
                     flush=True,
                 )
 

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/uci.py`: tables, lanes, methods, rule, report."""

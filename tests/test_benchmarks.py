@@ -1,0 +1,226 @@
+"""The benchmarks run, on data of the same form, and show what they should."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_uq_layers as uq
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from uci_benchmark import data  # noqa: E402
+
+on_jax = pytest.mark.skipif(
+    keras.backend.backend() != "jax",
+    reason="runs on JAX, in the process that test_uci_on_jax starts",
+)
+
+
+def heteroscedastic(n=300):
+    """A curve with growing noise, a constant feature, duplicate rows."""
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.uniform(-1, 1, (n, 3)), np.full(n, 7.0)])
+    noise = (0.1 + 0.3 * (x[:, 0] > 0)) * rng.normal(size=n)
+    y = 50.0 + 10.0 * (np.sin(3.0 * x[:, 0]) + x[:, 1] * x[:, 2] + noise)
+    rows = np.column_stack([x, y])
+    rows[: n // 10] = rows[n // 2 : n // 2 + n // 10]
+    return rows
+
+
+def least_squares_nll(table, train, test):
+    """Of the normal about the linear fit, with the deviation of its residuals."""
+    design = np.column_stack([table.x, np.ones(len(table.x))])
+    weights = np.linalg.lstsq(design[train], table.y[train, 0], rcond=None)[0]
+    residuals = table.y[:, 0] - design @ weights
+    return uq.losses.constant_normal_nll(residuals[train], residuals[test])
+
+
+# The data
+
+
+@pytest.fixture
+def folder(tmp_path):
+    np.savetxt(tmp_path / "curve.txt", heteroscedastic())
+    return tmp_path
+
+
+def test_a_table_is_read(folder):
+    assert data.names(folder) == ["curve"]
+    table = data.load(folder, "curve")
+    rows = heteroscedastic()
+    np.testing.assert_allclose(table.x, rows[:, :4])
+    np.testing.assert_allclose(table.y, rows[:, 4:])
+    other = data.load(folder, "curve", target=1)
+    np.testing.assert_allclose(other.y, rows[:, [1]])
+    np.testing.assert_allclose(other.x, rows[:, [0, 2, 3, 4]])
+    assert other.sha256 != table.sha256
+
+
+def test_the_splits_are_the_published_ones():
+    splits = data.published_splits(10, 3)
+    for train, test in splits:
+        assert len(train) == 9
+        assert sorted([*train, *test]) == list(range(10))
+    # numpy.random.RandomState(1).permutation(10), from NumPy's frozen stream.
+    assert splits[0][0].tolist() == [2, 9, 6, 4, 0, 3, 1, 7, 8]
+    assert [len(part) for part in data.published_splits(1030, 1)[0]] == [927, 103]
+
+
+def test_a_constant_feature_is_zero_in_every_row():
+    unit = data.Unit.of(np.array([[1.0, 7.0], [3.0, 7.0]]))
+    out = unit.standardise(np.array([[3.0, 7.0], [5.0, 8.0]]))
+    np.testing.assert_array_equal(out, [[1.0, 0.0], [3.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "at least 20 rows"),
+        ("1 2\n3 4\n", "at least 20 rows"),
+        ("a b c\n1 2 3\n" * 20, "table of numbers"),
+        ("1 2 3\n4 5\n" * 20, "table of numbers"),
+        ("1 nan\n2 3\n" * 20, "finite numbers.*20 that are not"),
+        ("1 5\n2 5\n" * 20, "must vary.*5 in every row"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:loadtxt. input contained no data")
+def test_a_wrong_table_is_an_error_that_says_where_the_data_is(tmp_path, text, message):
+    (tmp_path / "wrong.txt").write_text(text)
+    with pytest.raises(data.DataError, match=f"(?s){message}.*archive.ics.uci.edu"):
+        data.load(tmp_path, "wrong")
+
+
+def test_a_missing_table_folder_or_column_is_an_error(folder, tmp_path):
+    with pytest.raises(data.DataError, match=r"(?s)no table 'boats'.*archive"):
+        data.load(folder, "boats")
+    with pytest.raises(data.DataError, match="must be a folder"):
+        data.names(folder / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(data.DataError, match=r"must hold tables NAME.txt"):
+        data.names(tmp_path / "empty")
+    with pytest.raises(data.DataError, match=r"one of 5 columns.*column 5"):
+        data.load(folder, "curve", target=5)
+
+
+# What needs JAX, in one process
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None, reason="jax is not installed"
+)
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="started from there already"
+)
+def test_uci_on_jax():
+    done = subprocess.run(
+        [
+            sys.executable,
+            *("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "on_jax"),
+            __file__,
+        ],
+        capture_output=True,
+        text=True,
+        cwd=BENCHMARKS.parent,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert "3 passed" in done.stdout
+
+
+@on_jax
+def test_a_lane_is_what_fit_trains_on_jax():
+    from uci_benchmark.lanes import Lanes
+    from uci_benchmark.lanes import batches
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 50, 3)).astype("float32")
+    y = rng.normal(size=(2, 50, 1)).astype("float32")
+
+    def build():
+        # A random layer and its KL, too.
+        random = uq.DenseVariational(5, "relu", kl_weight=0.01)
+        return keras.Sequential([keras.Input((3,)), random, uq.DistributionHead(1)])
+
+    loss = uq.losses.NegativeLogLikelihood(beta=0.5)
+    lanes = Lanes(build, loss, learning_rate=0.01)
+    seeds = np.array([[1, 2], [3, 4]])
+    stream = batches(np.arange(50), 16, seed=0)
+    next(stream)
+    order = np.stack([[stream.send(20) for _ in row] for row in seeds])
+    state = lanes.train(lanes.start(seeds), x, y, order)
+
+    keras.utils.set_random_seed(4)
+    model = build()
+    model.compile(keras.optimizers.Adam(0.01), loss)
+    rows = order[1, 1].ravel()
+    model.fit(x[1][rows], y[1][rows], batch_size=16, shuffle=False, verbose=0)
+    for plain, lane in zip(model.trainable_variables, state.weights, strict=True):
+        # 20 steps, of which each may differ in the last digits.
+        np.testing.assert_allclose(plain.value, lane[1, 1], rtol=1e-4, atol=1e-5)
+        assert np.abs(lane[1, 1] - lane[1, 0]).max() > 1e-3
+    assert not np.allclose(state.average[0], state.weights[0], atol=1e-4)
+
+
+@on_jax
+def test_batches_are_one_shuffle_after_another_on_jax():
+    from uci_benchmark.lanes import batches
+
+    rows = np.array([5, 7, 11, 13, 17])
+    stream = batches(rows, 2, seed=0)
+    next(stream)
+    drawn = np.concatenate([stream.send(steps).ravel() for steps in (1, 3, 6)])
+    for epoch in drawn.reshape(4, 5):
+        assert sorted(epoch) == rows.tolist()
+    assert (drawn[:5] != drawn[5:10]).any()
+
+
+@on_jax
+def test_the_script_on_jax(folder, tmp_path, capsys):
+    import uci
+
+    def run(*options):
+        uci.main(["--data", str(folder), "--results", str(tmp_path / "out"), *options])
+        return json.loads((tmp_path / "out" / "uci.json").read_text())
+
+    first = run("--steps", "500", "--methods", "normal", "best", "--splits", "1")
+    table = data.load(folder, "curve")
+    train, test = data.published_splits(300, 1)[0]
+    reference = min(
+        uq.losses.constant_normal_nll(table.y[train], table.y[test]),
+        least_squares_nll(table, train, test),
+    )
+    for method in ("normal", "best"):
+        figures = first["sets"]["curve"]["methods"][method]["splits"]["0"]
+        assert figures["nll"] < reference - 0.2
+        assert figures["rmse"] < 0.7 * table.y.std()
+        assert 0.6 < figures["coverage"] <= 1.0
+
+    # What is finished is not run again; a new split is the one that is missing.
+    capsys.readouterr()
+    second = run("--steps", "500", "--methods", "normal", "best", "--splits", "1")
+    assert second["sets"] == first["sets"]
+    assert "splits 0" not in capsys.readouterr().out
+    third = run("--steps", "500", "--methods", "normal", "--splits", "2")
+    assert "splits 1 to 1" in capsys.readouterr().out
+    found = third["sets"]["curve"]["methods"]["normal"]["splits"]
+    assert sorted(found) == ["0", "1"]
+    assert found["0"] == first["sets"]["curve"]["methods"]["normal"]["splits"]["0"]
+    text = (tmp_path / "out" / "uci.md").read_text()
+    assert "| `DistributionHead`, normal | 2 |" in text
+
+    with pytest.raises(SystemExit, match=r"(?s)--data.*archive\.ics\.uci\.edu"):
+        uci.main([])
+    with pytest.raises(SystemExit, match="no table 'boats'"):
+        run("--sets", "boats")
+    with pytest.raises(SystemExit, match="other settings"):
+        run("--steps", "1000", "--methods", "normal")
+    with pytest.raises(SystemExit, match="other data"):
+        run("--steps", "500", "--methods", "normal", "--target", "0")
