@@ -28,7 +28,9 @@ ALLOWED = {
     "ensemble": {"families", "numerics", "layers", "losses"},
     "calibration": {"families", "numerics", "layers"},
     "deterministic": set(),
-    "callbacks": set(),
+    "serving": {"families"},
+    "diagnosis": {"families", "numerics", "layers", "losses", "prediction"},
+    "callbacks": {"diagnosis"},
     "plotting": {"families", "losses"},
     "tfp": {"families"},
     "testing": {"families"},
@@ -43,7 +45,9 @@ THIRD_PARTIES = {
     "prediction": {"pandas"},
     "calibration": {"sklearn"},
     "plotting": {"matplotlib"},
+    "layers": {"tensorflow"},  # the replica of a tf.distribute strategy
     "testing": {"tensorflow", "jax", "torch"},  # gradients
+    "diagnosis": {"tensorflow", "jax", "torch"},  # gradients
     "__main__": {"sklearn", "matplotlib"},
 }
 
@@ -112,8 +116,10 @@ def test_few_files_look_at_the_backend():
     assert users == {
         "numerics/special.py",  # functions that keras.ops lacks
         "numerics/division.py",  # the quotient rule of JAX
+        "layers/_seeding.py",  # the replicas of TensorFlow
         "prediction/sampler.py",  # XLA is the only compiler of JAX
         "testing/families.py",  # gradients
+        "diagnosis/gradients.py",
         "testing/layers.py",  # float64 on JAX
     }
 
