@@ -50,6 +50,7 @@ napoleon_custom_sections = [
     "Target shape",
 ]
 autodoc_inherit_docstrings = False
+autodoc_typehints = "none"  # the docstrings say the types
 autodoc_member_order = "bysource"
 autosummary_ignore_module_all = False
 
@@ -76,20 +77,20 @@ NAMESPACES = {
     "prediction": (uq, is_no_layer),
     **{
         name: (getattr(uq, name), is_no_layer)
-        for name in (
-            "families", "losses", "metrics", "calibration", "callbacks",
-            "variational", "constraints", "plotting", "testing", "numerics",
-        )
+        for name in uq.__all__
+        if inspect.ismodule(getattr(uq, name))
     },
-}  # fmt: skip
+}
 
 
 def public_names(namespace, belongs):
-    found = {name: getattr(namespace, name) for name in namespace.__all__}
+    """What gets a page here: a name that is at the top level, too, has it there."""
     return [
         name
-        for name, value in found.items()
-        if callable(value) and not inspect.ismodule(value) and belongs(value)
+        for name in namespace.__all__
+        if callable(value := getattr(namespace, name))
+        and belongs(value)
+        and (namespace is uq or name not in uq.__all__)
     ]
 
 

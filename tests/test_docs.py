@@ -1,5 +1,6 @@
 """The documentation site builds, with every warning an error."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -67,10 +68,9 @@ def test_links_lead_somewhere(site):
 
 def test_every_public_name_has_a_page(site):
     pages = {page.stem for page in (site / "api" / "generated").glob("*.html")}
-    spaces = [
-        uq, uq.families, uq.losses, uq.metrics, uq.calibration, uq.callbacks,
-        uq.variational, uq.constraints, uq.plotting, uq.testing, uq.numerics,
-    ]  # fmt: skip
+    modules = [getattr(uq, name) for name in uq.__all__]
+    spaces = [uq, *filter(inspect.ismodule, modules)]
+    assert len(spaces) > 10
     for space in spaces:
         for name in space.__all__:
             if getattr(getattr(space, name), "__module__", "").startswith(
