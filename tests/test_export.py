@@ -127,8 +127,6 @@ EVERYWHERE = ["normal", "laplace", "bernoulli", uq.families.Quantiles([0.1, 0.5,
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("family", EVERYWHERE, ids=str)
 def test_serving_models(family, format, tmp_path):
-    if format == "onnx" and family in ("normal", "laplace"):
-        pytest.skip("the converter turns `where(scale > 0, scale, nan)` into NaN")
     served = uq.serving_model(
         model_of(uq.DistributionHead(2, family=family)), family, level=0.8
     )

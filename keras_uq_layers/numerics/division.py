@@ -44,4 +44,6 @@ def half_difference(y, loc, scale):
 
 def nan_unless_positive(scale):
     """The scale, or NaN where it is none, so that an error cannot hide."""
-    return ops.where(scale > 0, scale, ops.full_like(scale, float("nan")))
+    # A constant: of two tensors the converter to ONNX makes a sum with a mask, in
+    # which NaN wins on both sides.
+    return ops.where(scale > 0, scale, float("nan"))

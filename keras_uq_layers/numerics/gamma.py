@@ -46,7 +46,11 @@ def gamma_log_prob(y, mean, concentration):
     # ratio - 1 from the exact difference, where they are close.
     excess = divide(ops.where(near, y - mean, ops.zeros_like(ratio)), mean)
     close = -log1p_minus(excess)
-    distant = ops.where(near, ops.ones_like(ratio), ratio) - 1.0 - log_y + ops.log(mean)
+    # Far from 1, the slope of the ratio and that of its logarithm meet before they
+    # are multiplied by 1 / mean: afterwards they would be inf - inf.
+    log_ratio = log_y - ops.log(mean)
+    one = ops.exp(log_ratio - ops.stop_gradient(log_ratio))
+    distant = ops.stop_gradient(ratio) * one - 1.0 - log_ratio
     inside = (
         0.5 * ops.log(concentration)
         - HALF_LOG_TWO_PI
