@@ -32,10 +32,12 @@ LEVELS = [0.1, 0.5, 0.9]
 
 
 def layer_models():
-    """Name, model and input for each case of the harness."""
+    """Name, model and input for each case of the harness, and for serving."""
     for i, case in enumerate(CASES):
         x = case.expect.get("make_input", generic_input)(case.input_shape)
         yield f"layer_{i:02d}_{case.layer}", keras.Sequential([case.make()]), x
+    head = keras.Sequential([keras.Input((3,)), uq.DistributionHead(2)])
+    yield "serving", uq.serving_model(head, level=0.8), generic_input((ROWS, 3))
 
 
 def compiled_models():
@@ -121,12 +123,17 @@ def calibrators():
     ]
 
 
+def output(model, x):
+    """An output, as one array; a dict in the order of its names."""
+    found = model(x)
+    if isinstance(found, dict):
+        found = keras.ops.stack([found[name] for name in sorted(found)])
+    return np.asarray(keras.ops.convert_to_numpy(found))
+
+
 def outputs(model, x):
     """Two outputs, one after the other."""
-    return {
-        name: np.asarray(keras.ops.convert_to_numpy(model(x)))
-        for name in ("first", "second")
-    }
+    return {name: output(model, x) for name in ("first", "second")}
 
 
 def evaluate(model, x, y):
