@@ -79,7 +79,12 @@ class Doctor(keras.callbacks.Callback):
         self._steps = [*self._steps[-1:], (batches[0], self._values(*state))]
         if batches is not data:
             batches = iter(batches)
-        return self._train_function(*state, batches)
+        try:
+            return self._train_function(*state, batches)
+        except BaseException:
+            # `fit` ends here, without `on_train_end`.
+            self.model.train_function = self._train_function
+            raise
 
     def _variables(self):
         model = self.model
