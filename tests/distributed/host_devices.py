@@ -31,7 +31,7 @@ def model_of_all_kinds_of_noise():
             uq.Variational(keras.layers.Dense(8), kl_weight=0.01, seed=4),
             uq.DistributionHead(4),
             uq.NormalSampling(seed=5),
-            uq.DistributionHead(1, initial_scale=5.0),
+            uq.ConstantVarianceHead(1, scale=5.0, name="last"),
         ]
     )
 
@@ -58,7 +58,8 @@ def model_parallel():
     mesh = distribution.DeviceMesh((2, 2), ["batch", "model"], DEVICES)
     layout = distribution.LayoutMap(mesh)
     layout[".*posterior_(loc|raw_scale)"] = ("model",)
-    layout[".*dense.*kernel"] = (None, "model")
+    # One output has no halves.
+    layout["^(?!.*last).*dense.*kernel"] = (None, "model")
     return distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
 
 

@@ -58,6 +58,7 @@ def test_two_replicas_that_share_the_noise_of_weights_are_one_device(mirrored, l
     one, two = mirrored["same_noise"][layer]
     if layer != "none":
         assert one["kl"] > 0.5  # twice would be seen
+    assert np.isfinite(one["losses"]).all()
     np.testing.assert_allclose(two["losses"], one["losses"], rtol=1e-5)
     np.testing.assert_allclose(two["weights"], one["weights"], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(two["kl"], one["kl"], rtol=1e-5)
@@ -98,6 +99,7 @@ def test_four_devices_of_jax_are_one(host_devices, one, four):
     """Noise of examples, too: the step is one program over the whole batch."""
     one, four = host_devices[one], host_devices[four]
     assert (one["devices"], four["devices"]) == (1, 4)
+    assert np.isfinite(one["losses"]).all()
     np.testing.assert_allclose(four["losses"], one["losses"], rtol=1e-5)
     np.testing.assert_allclose(four["weights"], one["weights"], rtol=1e-4, atol=1e-6)
 
@@ -151,5 +153,6 @@ def test_two_processes_one_is_killed_and_training_resumes(tmp_path):
     expected = final_weights(alone / "0_of_1.npz")
     first, second = (final_weights(tmp_path / f"{i}_of_2.npz") for i in range(2))
     for a, b, c in zip(expected, first, second, strict=True):
+        assert np.isfinite(a).all()
         np.testing.assert_array_equal(b, c)
         np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
