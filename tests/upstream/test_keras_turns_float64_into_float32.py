@@ -35,3 +35,12 @@ def test_a_number_beside_float64_is_rounded():
     x = ops.convert_to_tensor(np.array([0.5]))
     assert float(ops.where(x > 1, x, 0.1)[0]) != 0.1
     assert float(ops.clip(x, 0.6, 0.7)[0]) != 0.6
+
+
+@only("torch")
+def test_the_mean_of_a_loss():
+    keras.config.set_floatx("float64")
+    y = np.ones((2, 1))
+    loss = keras.losses.MeanSquaredError()
+    assert keras.backend.standardize_dtype(loss.call(y, y).dtype) == "float64"
+    assert keras.backend.standardize_dtype(loss(y, y).dtype) == "float32"
