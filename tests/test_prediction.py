@@ -168,6 +168,51 @@ def test_log_prob_of_a_far_point_does_not_underflow():
     assert (far < -1e5).all()
 
 
+@given(
+    seed=st.integers(0, 2**31),
+    spread=st.sampled_from([0.0, 0.3, 10.0]),
+    y=st.floats(-30, 30),
+)
+def test_crps_is_the_integral_of_the_squared_difference(seed, spread, y):
+    prediction = normal_mixture(passes=4, rows=2, seed=seed, spread=spread)
+    loc, scale = prediction.samples[:, 0, 0], prediction.samples[:, 0, 1]
+    # Every scale is 0.2 at the least: the trapezoids are exact to 1e-7.
+    lower, upper = min(y, loc.min() - 12), max(y, loc.max() + 12)
+    total = 0.0
+    for start, end, reached in [(lower, y, 0.0), (y, upper, 1.0)]:
+        grid = np.linspace(start, end, 20_001)
+        cdf = stats.norm.cdf(grid, loc[:, None], scale[:, None]).mean(axis=0)
+        total += np.trapezoid((cdf - reached) ** 2, grid)
+    np.testing.assert_allclose(
+        prediction.crps([y, y])[0, 0], total, rtol=max(1e-6, EXACT)
+    )
+
+
+def test_crps_of_one_pass_is_that_of_the_family():
+    params = np.array([[[1.0, 0.5, 2.0, 1.5], [0.0, 1.0, 1.0, 3.0]]])  # two outputs
+    y = np.array([[0.3, 2.0], [1.0, -4.0]])
+    for family in ("normal", "laplace"):
+        expected = uq.families.get(family).crps(y, params[0])
+        found = uq.Prediction(params, family).crps(y)
+        assert found.shape == (2, 2)
+        np.testing.assert_allclose(found, to_numpy(expected), rtol=1e-6)
+
+
+def test_crps_in_slices_is_the_same(monkeypatch):
+    samples = np.abs(np.random.default_rng(0).normal(size=(6, 40, 3, 4))) + 0.1
+    y = np.ones((40, 3, 2))
+    whole = uq.Prediction(samples).crps(y)
+    assert whole.shape == y.shape
+    monkeypatch.setattr("keras_uq_layers.prediction.mixture._CHUNK", 200)
+    np.testing.assert_allclose(uq.Prediction(samples).crps(y), whole, rtol=1e-6)
+
+
+def test_crps_without_a_closed_form_is_an_error():
+    passes = uq.Prediction(np.ones((2, 1, 2)), "laplace")
+    with pytest.raises(NotImplementedError, match=r"'normal' only.*'laplace'"):
+        passes.crps([1.0])
+
+
 def test_classes_split_entropy():
     rng = np.random.default_rng(0)
     logits = 2 * rng.normal(size=(11, 6, 4))

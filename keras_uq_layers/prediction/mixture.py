@@ -10,11 +10,14 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_uq_layers import families
+from keras_uq_layers import numerics
+
 # Numbers in a temporary array: 32 MB in float64.
 _CHUNK = 2**22
 
 
-def by_rows(function, params, *others):
+def by_rows(function, params, *others, temporaries=1):
     """`function` of slices along axis 1, put together along axis 0.
 
     Args:
@@ -22,12 +25,13 @@ def by_rows(function, params, *others):
             of the others; returns an array `(n, ...)` or a tuple of these.
         params: Array `(S, N, ..., P * D)`.
         *others: Arrays `(N, ...)`.
+        temporaries: Numbers that the function makes for each one in params.
 
     Returns:
         What the function returns, with N rows.
     """
     rows = params.shape[1]
-    step = max(1, _CHUNK * rows // max(1, params.size))
+    step = max(1, _CHUNK * rows // max(1, params.size * temporaries))
     parts = []
     for start in range(0, rows, step):
         part = slice(start, start + step)
@@ -76,6 +80,20 @@ def cdf(family, params, y):
     """Distribution function of the mixture, output by output."""
     y = np.broadcast_to(y, (params.shape[0], *y.shape))
     return evaluate(family.cdf, y, params).mean(axis=0)
+
+
+def crps(family, params, y):
+    """Continuous ranked probability score of the mixture, output by output."""
+    if len(params) == 1:
+        return evaluate(family.crps, y, params[0])
+    if not isinstance(family, families.Normal):
+        raise NotImplementedError(
+            f"The CRPS of a mixture has a closed form for the family 'normal' only, "
+            f"not for {family.name!r}. Use `log_prob`, or the score of a single pass."
+        )
+    loc, scale = (np.moveaxis(part, 0, -1) for part in family.split(params))
+    log_weight = np.full_like(loc, -math.log(len(params)))
+    return evaluate(numerics.normal_mixture_crps, y, log_weight, loc, scale)
 
 
 def quantile(family, params, q):

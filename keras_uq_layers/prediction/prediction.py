@@ -244,6 +244,41 @@ class Prediction:
             self._aligned(y),
         )
 
+    def crps(self, y):
+        """Continuous ranked probability score of `y`, output by output.
+
+        ```
+        crps = E|Y - y| - E|Y - Y'| / 2,   Y and Y' draws of the mixture
+        ```
+
+        A proper score in the unit of y: smaller is better, and for a
+        prediction without any spread it is the absolute error. The work grows
+        with the square of the number of passes.
+
+        Args:
+            y: Array `(N, ..., D)`, or `(N, ...)` where `D` is 1.
+
+        Returns:
+            Array `(N, ..., D)`.
+
+        Raises:
+            ValueError: The shape of `y` does not fit, or no samples kept.
+            NotImplementedError: There is no closed form: for several passes
+                there is one for the normal family only, for one pass that of
+                the family, if it has any.
+
+        Reference:
+            Grimit et al., 2006, "The continuous ranked probability score for
+            circular variables", QJRMS 132, doi:10.1256/qj.05.235.
+        """
+        samples = self._kept("crps")
+        return mixture.by_rows(
+            lambda params, y: mixture.crps(self.family, params, y),
+            samples,
+            self._aligned(y),
+            temporaries=len(samples),
+        )
+
     def _aligned(self, y):
         y = self.family.align(np.asarray(y), self.samples[0])
         return np.asarray(ops.convert_to_numpy(y), dtype="float64")
