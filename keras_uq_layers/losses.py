@@ -43,7 +43,7 @@ class FamilyLoss(keras.losses.Loss):
         if isinstance(y_true, np.ndarray) and all_count:
             # Only what is on the host: inside of `fit` a target outside the
             # support has a loss of inf and no gradient.
-            self.family.check_target(y_true)
+            self.family.check_target(y_true, y_pred)
         y, params, weights, mask, valid = scored(
             self.family, y_true, y_pred, sample_weight, self.dtype
         )

@@ -192,6 +192,36 @@ def test_against_tfp():
         )
 
 
+@pytest.mark.parametrize(
+    "y",
+    [
+        np.array([0, 3, 2]),
+        np.array([[0], [3], [2]]),
+        np.array([0.0, 3.0, 2.0], "float32"),
+        np.full((3, 4), 0.25),
+    ],
+)
+def test_the_loss_takes_labels_and_probabilities_in_numpy(y):
+    x = logits((3, 4))
+    loss = uq.losses.NegativeLogLikelihood("categorical", reduction=None)
+    expected = -to_numpy(CATEGORICAL.log_prob(y, x))
+    np.testing.assert_allclose(to_numpy(loss(y, x)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.array([0, 4, 2]), r"labels from 0 to 3 .* 1 value\(s\) .* first is 4"),
+        (np.array([-1, 4, 2]), r"labels from 0 to 3 .* 2 value\(s\) .* first is -1"),
+        (np.array([0.5, 1, 2]), "labels from 0 to 3"),
+        (np.full((3, 4), 1.5), "probabilities"),
+    ],
+)
+def test_the_loss_refuses_what_is_no_class(y, message):
+    with pytest.raises(ValueError, match=message):
+        uq.losses.NegativeLogLikelihood("categorical")(y, logits((3, 4)))
+
+
 def test_errors():
     with pytest.raises(ValueError, match="`units` must be the number of classes"):
         CATEGORICAL.params_size(1)

@@ -42,7 +42,7 @@ ALLOWED = {
 THIRD_PARTIES = {
     "tfp": {"tensorflow", "tensorflow_probability"},
     "numerics": {"ml_dtypes", "tensorflow", "jax", "torch"},
-    "prediction": {"pandas"},
+    "prediction": {"pandas", "jax"},
     "calibration": {"sklearn"},
     "plotting": {"matplotlib"},
     "layers": {"tensorflow"},  # the replica of a tf.distribute strategy
@@ -118,6 +118,7 @@ def test_few_files_look_at_the_backend():
         "numerics/division.py",  # the quotient rule of JAX
         "layers/_seeding.py",  # the replicas of TensorFlow
         "prediction/sampler.py",  # XLA is the only compiler of JAX
+        "prediction/mixture.py",  # which compiles each loop of JAX anew
         "testing/families.py",  # gradients
         "diagnosis/gradients.py",
         "testing/layers.py",  # float64 on JAX

@@ -226,7 +226,7 @@ class Family:
             outside = outside | (y > floor(y))
         return outside
 
-    def check_target(self, y):
+    def check_target(self, y, params=None):
         """Raises an error where targets cannot come from this family.
 
         For concrete values, outside of a graph: `log_prob` of a `y` outside
@@ -234,6 +234,8 @@ class Family:
 
         Args:
             y: Array of targets.
+            params: The params tensor beside it, for a family whose support
+                depends on its shape: the number of classes.
 
         Raises:
             ValueError: A value is outside the support; the message counts
@@ -244,20 +246,22 @@ class Family:
         >>> uq.families.Gamma().check_target(np.array([1.0, 2.0]))
         """
         array = np.asarray(ops.convert_to_numpy(y), dtype="float64")
-        outside = self.outside_support(array)
+        outside, rule = self._target_rule(array, params)
         if np.any(outside):
             count = np.count_nonzero(outside)
             raise ValueError(
-                f"`y` must hold {self._support_rule()} for the family "
+                f"`y` must hold {rule} for the family "
                 f"{self.name!r}. Received: {count} value(s) outside, the first is "
                 f"{array[outside].ravel()[0]} (shape {array.shape})"
             )
 
-    def _support_rule(self):
+    def _target_rule(self, y, params):
+        """Where `y` is outside of what it must hold, and what that is."""
         open_, shut = ("[", "]") if self.closed else ("(", ")")
+        rule = f"numbers in {open_}{self.lower:g}, {self.upper:g}{shut}"
         if self.discrete:
-            return f"whole numbers from {self.lower:g}"
-        return f"numbers in {open_}{self.lower:g}, {self.upper:g}{shut}"
+            rule = f"whole numbers from {self.lower:g}"
+        return self.outside_support(y), rule
 
     # From features to parameters
 

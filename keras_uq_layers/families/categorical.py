@@ -1,4 +1,5 @@
 import keras
+import numpy as np
 from keras import ops
 from keras.backend import is_float_dtype
 from keras.backend import standardize_dtype
@@ -98,6 +99,15 @@ class Categorical(ClassFamily):
         one_hot = ops.cast(labels == ops.arange(classes, dtype=wide), wide)
         known = ops.any(one_hot > 0, axis=-1, keepdims=True)
         return ops.where(known, one_hot, -ops.ones_like(one_hot))
+
+    def _target_rule(self, y, params):
+        if params is None:
+            return y < 0, "labels or probabilities"
+        shape = tuple(params.shape)
+        if y.ndim == len(shape) and y.shape[-1] == shape[-1]:
+            return self.outside_support(y), "probabilities"
+        outside = (y < 0) | (y >= shape[-1]) | (y > np.floor(y))
+        return outside, f"labels from 0 to {shape[-1] - 1}"
 
     def marginal_log_prob(self, y, params):
         """The terms `y_k log p_k` of the log probability: `(..., K)`."""

@@ -5,8 +5,10 @@ components. Everything is evaluated for some rows at a time and in float64
 where the backend has it.
 """
 
+import functools
 import math
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -48,6 +50,21 @@ def evaluate(function, *arrays):
     return np.asarray(ops.convert_to_numpy(function(*tensors)), dtype="float64")
 
 
+@functools.lru_cache(maxsize=64)
+def _method(family, name, *first):
+    """A method of a family with its first arguments given.
+
+    On JAX it is compiled, and kept: the loops of a root search would be
+    compiled at every call.
+    """
+    method = functools.partial(getattr(family, name), *first)
+    if keras.backend.backend() != "jax":
+        return method
+    import jax
+
+    return jax.jit(method)
+
+
 def moments(family, params):
     """Mean, mean of the variances and variance of the means.
 
@@ -63,7 +80,7 @@ def moments(family, params):
 def log_prob(family, params, y):
     """Log density of the mixture, `log(mean over s of p_s(y))`, in nats."""
     y = np.broadcast_to(y, (params.shape[0], *y.shape))
-    terms = evaluate(family.log_prob, y, params)
+    terms = evaluate(_method(family, "log_prob"), y, params)
     return log_mean_exp(terms)
 
 
@@ -79,7 +96,7 @@ def log_mean_exp(terms):
 def cdf(family, params, y):
     """Distribution function of the mixture, output by output."""
     y = np.broadcast_to(y, (params.shape[0], *y.shape))
-    return evaluate(family.cdf, y, params).mean(axis=0)
+    return evaluate(_method(family, "cdf"), y, params).mean(axis=0)
 
 
 def crps(family, params, y):
@@ -102,7 +119,7 @@ def quantile(family, params, q):
     The smallest and the largest quantile of the components bracket it; see
     `bracketed_root`.
     """
-    components = evaluate(lambda p: family.quantile(q, p), params)
+    components = evaluate(_method(family, "quantile", q), params)
     root = bracketed_root(
         lambda y: cdf(family, params, y) - q,
         components.min(axis=0),
