@@ -63,7 +63,8 @@ def test_logs_and_loss_have_the_weight_in_force(jit_compile):
     )
     count = len(traces)
     model.fit(X, X[:, :2], epochs=2, verbose=0, batch_size=8, callbacks=[warmup])
-    assert len(traces) == count  # the weight is no reason to trace again
+    if keras.backend.backend() != "torch":  # which traces nothing
+        assert len(traces) == count  # the weight is no reason to trace again
 
 
 def test_layers_with_different_weights():
