@@ -1,6 +1,6 @@
 """Classification and unknown classes: which uncertainty says "I do not know".
 
-    python benchmarks/classification.py [--seeds 5] [--epochs 60]
+    python benchmarks/classification.py [--sets moons] [--seeds 5] [--epochs 60]
 
 Two sets that ship in packages or are drawn here:
 
@@ -190,14 +190,16 @@ def run(make_data, seeds, epochs, chosen=None):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    sets = {"digits": digits, "moons": moons}
+    parser.add_argument("--sets", nargs="+", choices=sets, default=list(sets))
     parser.add_argument("--seeds", type=int, default=5, help="2 or more")
     parser.add_argument("--epochs", type=int, default=60)
     arguments = parser.parse_args()
     if arguments.seeds < 2:
         parser.error("--seeds must be 2 or more: a standard error needs two")
-    for make_data in (digits, moons):
-        results = run(make_data, arguments.seeds, arguments.epochs)
-        print(f"\n{make_data.__name__}, {arguments.seeds} seeds\n")
+    for name in arguments.sets:
+        results = run(sets[name], arguments.seeds, arguments.epochs)
+        print(f"\n{name}, {arguments.seeds} seeds\n")
         print(*table(results), sep="\n")
 
 

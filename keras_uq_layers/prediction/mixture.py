@@ -108,9 +108,13 @@ def crps(family, params, y):
             f"The CRPS of a mixture has a closed form for the family 'normal' only, "
             f"not for {family.name!r}. Use `log_prob`, or the score of a single pass."
         )
-    loc, scale = (np.moveaxis(part, 0, -1) for part in family.split(params))
-    log_weight = np.full_like(loc, -math.log(len(params)))
-    return evaluate(numerics.normal_mixture_crps, y, log_weight, loc, scale)
+
+    def of_normals(y, params):
+        loc, scale = (ops.moveaxis(part, 0, -1) for part in family.split(params))
+        log_weight = ops.full_like(loc, -math.log(params.shape[0]))
+        return numerics.normal_mixture_crps(y, log_weight, loc, scale)
+
+    return evaluate(of_normals, y, params)
 
 
 def quantile(family, params, q):

@@ -122,7 +122,8 @@ class Sampler(keras.Model):
         if not ops.is_tensor(output):
             raise ValueError(
                 "`model` must have one output, a tensor of params. Received: an "
-                f"output of type {type(output).__name__}"
+                f"output of type {type(output).__name__}. Predict one at a time: "
+                "`keras.Model(model.inputs, output)`"
             )
         shape = tuple(output.shape)
         try:
