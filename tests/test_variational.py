@@ -111,7 +111,7 @@ def test_bayesian_linear_regression(posterior, batch_size):
     def loss(y_true, y_pred):
         return -ops.sum(normal_log_prob(y_true, y_pred, noise), axis=-1)
 
-    epochs, copies = 45, 3 * batch_size
+    epochs, copies = 60, 3 * batch_size
     many_x, many_y = np.tile(x, (copies, 1)), np.tile(y, (copies, 1))
     steps = len(many_x) // batch_size
     rate = keras.optimizers.schedules.CosineDecay(0.03, epochs * steps // 3, 0.1)
@@ -128,7 +128,7 @@ def test_bayesian_linear_regression(posterior, batch_size):
         epochs=epochs,
         verbose=0,
         shuffle=False,
-        callbacks=[Average(start=2 * epochs // 3)],
+        callbacks=[Average(start=epochs // 2)],
     )
     loc, fitted = layer.posterior.mean["kernel"][:, 0], covariance(layer)
     scale = np.sqrt(np.diag(cov))

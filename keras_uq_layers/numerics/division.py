@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_uq_layers.numerics.dtypes import finfo
+
 
 def divide(x, scale):
     """`x / scale` with a gradient that does not form `1 / scale**2`.
@@ -37,9 +39,12 @@ def half_difference(y, loc, scale):
     """`(y - loc) / 2` and `scale / 2`: their quotient cannot overflow early.
 
     `y - loc` overflows for arguments of opposite sign near the end of the
-    dtype although `(y - loc) / scale` may be small.
+    dtype although `(y - loc) / scale` may be small. A scale that has no half,
+    near the other end, is left whole, and the difference with it.
     """
-    return 0.5 * y - 0.5 * loc, 0.5 * scale
+    smallest = 4.0 * float(finfo(scale.dtype).tiny)
+    half = ops.where(scale < smallest, ops.ones_like(scale), ops.full_like(scale, 0.5))
+    return half * y - half * loc, half * scale
 
 
 def nan_unless_positive(scale):
