@@ -128,7 +128,10 @@ def scores(model, data, seed):
     x, y = data["test"]
     known, unknown = predict(x), predict(data["unknown"])
     scaling = uq.TemperatureScaling()
-    scaling.fit(log_mean(predict(data["val"][0])), data["val"][1])
+    held_out, labels = log_mean(predict(data["val"][0])), data["val"][1]
+    if (held_out.argmax(-1) != labels).any():
+        # Without a mistake there is no best temperature: it stays 1.
+        scaling.fit(held_out, labels)
     before = log_mean(known)
     after = np.asarray(keras.ops.log_softmax(scaling(before)))
 
