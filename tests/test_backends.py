@@ -15,16 +15,16 @@ HERE = Path(__file__).parent
 # What a backend could break, and CI has the time for: every layer through the
 # harness, the KL once per pass in shared, wrapped and recurrent layers, and the
 # properties at the ends of a dtype.
-FILES = [
-    "test_harness.py",
-    "test_kl_policy.py",
-    "numerics/test_bump.py",
-    "numerics/test_incomplete.py",
-    "numerics/test_laplace.py",
-    "numerics/test_positive.py",
-    "families/test_exact.py",
-    "upstream",
-]
+FILES = {
+    "layers": ["test_harness.py", "test_kl_policy.py", "upstream"],
+    "numbers": [
+        "families/test_exact.py",
+        "numerics/test_bump.py",
+        "numerics/test_incomplete.py",
+        "numerics/test_laplace.py",
+        "numerics/test_positive.py",
+    ],
+}
 
 pytestmark = [
     pytest.mark.slow,
@@ -60,25 +60,19 @@ def run(backend, *command):
             "KERAS_BACKEND": backend,
             "JAX_ENABLE_X64": "1",
             "HYPOTHESIS_PROFILE": "quick",
+            # Most of the time goes into compiling what runs once.
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",
         },
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
 
 
+@pytest.mark.parametrize("group", FILES)
 @each_other_backend
-def test_the_tests(backend):
-    files = [HERE / name for name in FILES]
-    run(
-        backend,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not slow",
-        *files,
-    )
+def test_the_tests(backend, group):
+    files = [HERE / name for name in FILES[group]]
+    options = ["-q", "-p", "no:cacheprovider", "-m", "not slow"]
+    run(backend, "-m", "pytest", *options, *files)
 
 
 @each_other_backend
