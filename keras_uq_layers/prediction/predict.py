@@ -65,7 +65,8 @@ def predict(
     Memory, in numbers of float32: a batch needs `batch_size * samples * P * D`
     beside the activations of a pass (of up to ten passes at a time on
     TensorFlow); the result `N * samples * P * D`, and twice that while Keras
-    joins the batches, or `3 * N * D` with `keep_samples=False`.
+    joins the batches (on TensorFlow three times: it copies what it has joined),
+    or `3 * N * D` with `keep_samples=False`.
 
     Args:
         model: A Keras model with one output, `(N, ..., P * D)`.
