@@ -22,6 +22,9 @@ class Doctor(keras.callbacks.Callback):
     `uq.diagnose` of the batch that did it. The copy costs time in each step:
     a tool for the search, not for every day.
 
+    A NaN that does not reach the loss is not seen: on some CPUs TensorFlow's
+    product fused with "relu" makes 0 of it. `uq.diagnose` looks at the data.
+
     The rest of the last epoch still happens before the weights are put back:
     its validation and `on_epoch_end` of other callbacks see the broken model.
 

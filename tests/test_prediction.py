@@ -198,6 +198,22 @@ def test_crps_of_one_pass_is_that_of_the_family():
         np.testing.assert_allclose(found, to_numpy(expected), rtol=1e-6)
 
 
+class Forgetful(uq.families.Normal):
+    """A family of a user whose config does not tell its attribute."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def cdf(self, y, params):
+        return self.factor * super().cdf(y, params)
+
+
+def test_families_that_seem_equal_are_not_confused():
+    params = np.array([[[0.0, 1.0]]])
+    found = [uq.Prediction(params, Forgetful(f)).cdf([0.0])[0, 0] for f in (1.0, 0.5)]
+    np.testing.assert_allclose(found, [0.5, 0.25], rtol=1e-6)
+
+
 def test_crps_in_slices_is_the_same(monkeypatch):
     samples = np.abs(np.random.default_rng(0).normal(size=(6, 40, 3, 4))) + 0.1
     y = np.ones((40, 3, 2))

@@ -50,19 +50,23 @@ def evaluate(function, *arrays):
     return np.asarray(ops.convert_to_numpy(function(*tensors)), dtype="float64")
 
 
-@functools.lru_cache(maxsize=64)
 def _method(family, name, *first):
     """A method of a family with its first arguments given.
 
     On JAX it is compiled, and kept: the loops of a root search would be
     compiled at every call.
     """
-    method = functools.partial(getattr(family, name), *first)
     if keras.backend.backend() != "jax":
-        return method
+        return functools.partial(getattr(family, name), *first)
+    # Families are equal by their config, which may not tell all of a user's.
+    return _compiled(family, repr(vars(family)), name, *first)
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(family, attributes, name, *first):
     import jax
 
-    return jax.jit(method)
+    return jax.jit(functools.partial(getattr(family, name), *first))
 
 
 def moments(family, params):
