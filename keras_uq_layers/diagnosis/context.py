@@ -46,7 +46,6 @@ class Context:
         self._build()
         self.compile_loss = self._fresh_loss(loss)
         self.gradient_error = None
-        self._error = None  # of the model or its loss
 
     def _build(self):
         if self.model.built and all(v.value is not None for v in self.model.variables):
@@ -140,7 +139,7 @@ class Context:
     @functools.cached_property
     def _forward(self):
         """Record, outputs, loss and its parts, of one pass in training."""
-        parts = {"loss": None, "data_loss": None, "added": []}
+        parts = {"loss": None, "data_loss": None, "added": [], "error": None}
         outputs, scope = None, self._scope()
         with recording() as record:
             try:
@@ -157,7 +156,7 @@ class Context:
                         parts["data_loss"] = self._data_loss(outputs)
             except Exception as error:
                 # A shape that does not fit is a finding, not a crash.
-                self._error = error
+                parts["error"] = error
         return record, outputs, parts
 
     def _added(self, record):
@@ -196,9 +195,8 @@ class Context:
 
     @property
     def error(self):
-        """What the pass raised, or None."""
-        self._forward  # noqa: B018
-        return self._error
+        """What the pass raised, of the model or its loss, or None."""
+        return self._forward[2]["error"]
 
     @property
     def record(self):

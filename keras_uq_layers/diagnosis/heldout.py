@@ -1,12 +1,12 @@
 """Checks of the uncertainty on data that the model was not trained on."""
 
 import numpy as np
-from keras import ops
 
 from keras_uq_layers.diagnosis import outputs
 from keras_uq_layers.diagnosis.findings import Finding
 from keras_uq_layers.diagnosis.gradients import to_numpy
 from keras_uq_layers.families.classes import ClassFamily
+from keras_uq_layers.prediction import Prediction
 
 _ROWS = 30
 _LEVEL = 0.9
@@ -22,10 +22,8 @@ def _moments(context, family, x):
     params = np.stack(params)
     if getattr(context.model, "member_axis", None) is not None:
         params = np.concatenate(np.moveaxis(params, 2, 1), axis=0)
-    params = [ops.convert_to_tensor(p) for p in params]
-    means = np.stack([to_numpy(family.mean(p)) for p in params])
-    variances = np.stack([to_numpy(family.variance(p)) for p in params])
-    return means.mean(0), np.sqrt(variances.mean(0) + means.var(0))
+    prediction = Prediction(params, family)
+    return prediction.mean, prediction.std
 
 
 def _scores(context, family, x, y):

@@ -260,10 +260,7 @@ def collapsed_to_prior(context):
                 "Lower `kl_weight` to 1 / (number of training positions), start with "
                 "`uq.callbacks.KLWarmup`, or use fewer units.",
             )
-    for call in context.calls:
-        if not isinstance(call.layer, NormalSampling):
-            continue
-        params = tree.flatten((call.args, call.kwargs))[0]
+    for call, params in outputs.latent_params(context):
         loc, scale = Normal().split(params)
         kl = to_numpy(normal_kl(loc, scale))
         kl = kl.reshape(-1, kl.shape[-1]).mean(axis=0)

@@ -177,10 +177,7 @@ def scale_not_positive(context):
                 "End the model in `uq.DistributionHead(units)`, which emits positive "
                 "scales, in place of a `Dense` layer.",
             )
-    for call in context.calls:
-        if not isinstance(call.layer, NormalSampling):
-            continue
-        params = tree.flatten((call.args, call.kwargs))[0]
+    for call, params in outputs.latent_params(context):
         scale = _scales(Normal(), params)
         if scale is not None and (scale < 0).any():
             yield Finding(

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 from keras import tree
 
+from keras_uq_layers.layers import NormalSampling
 from keras_uq_layers.layers._head import Head
 from keras_uq_layers.losses import FamilyLoss
 
@@ -109,6 +110,13 @@ def of_model(context):
 
 def head_calls(context):
     return [call for call in context.calls if isinstance(call.layer, Head)]
+
+
+def latent_params(context):
+    """Pairs of a call of a `NormalSampling` and the params that it receives."""
+    for call in context.calls:
+        if isinstance(call.layer, NormalSampling):
+            yield call, tree.flatten((call.args, call.kwargs))[0]
 
 
 def shape(tensor):

@@ -188,7 +188,7 @@ def test_never_nan(row, data):
     dtype = data.draw(dtypes())
     positive = positives(dtype)
     if family.name == "negative_binomial":
-        # The slope is the difference of two terms, k y / mean^2 and k / mean,
+        # Its slope is the difference of two terms, those of its two deviances,
         # which both overflow beyond; a head emits no less than 1e-6.
         positive = positives(dtype, -12, 12)
     ends = {"loc": reals(dtype), "positive": positive}
