@@ -6,9 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_uq_layers import _keras
 from keras_uq_layers import arguments
-from keras_uq_layers.numerics.masking import attach_keras_mask
-from keras_uq_layers.numerics.masking import keras_mask
 from keras_uq_layers.registration import register
 from keras_uq_layers.registration import require_keys
 
@@ -137,11 +136,11 @@ class Ensemble(keras.Model):
                 f"Received: outputs of shape {sorted(shapes)}, batch axis left out"
             )
         stacked = ops.stack(outputs, axis=1)
-        mask = keras_mask(outputs[0])
+        mask = _keras.mask_of(outputs[0])
         if mask is not None:
             # Members have the same inputs, hence the same mask.
             mask = ops.stack([mask] * len(outputs), axis=1)
-            attach_keras_mask(stacked, mask)
+            _keras.attach_mask(stacked, mask)
         return stacked
 
     def compute_output_shape(self, input_shape):
@@ -255,9 +254,9 @@ def bootstrap_weights(n, members, seed=None):
 
 def _of_member(y_pred, m):
     output = y_pred[:, m]
-    mask = keras_mask(y_pred)
+    mask = _keras.mask_of(y_pred)
     if mask is not None:
-        attach_keras_mask(output, mask[:, m])
+        _keras.attach_mask(output, mask[:, m])
     return output
 
 

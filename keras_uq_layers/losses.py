@@ -4,11 +4,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_uq_layers import _keras
 from keras_uq_layers import arguments
 from keras_uq_layers import families
 from keras_uq_layers.families.scoring import scored
 from keras_uq_layers.numerics import at_least_float32
-from keras_uq_layers.numerics.masking import keras_mask
 from keras_uq_layers.registration import register
 
 __all__ = ["CRPS", "NegativeLogLikelihood", "Pinball", "constant_normal_nll"]
@@ -39,7 +39,7 @@ class FamilyLoss(keras.losses.Loss):
         self._reduce = _MeanOfValues(name=name, reduction=reduction, dtype=dtype)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        all_count = sample_weight is None and keras_mask(y_pred) is None
+        all_count = sample_weight is None and _keras.mask_of(y_pred) is None
         if isinstance(y_true, np.ndarray) and all_count:
             # Only what is on the host: inside of `fit` a target outside the
             # support has a loss of inf and no gradient.

@@ -15,7 +15,7 @@ PACKAGE = "keras_uq_layers"
 
 # What each room may import from this package. Any may use the wording of the
 # argument errors and the registration of classes.
-EVERYWHERE = {"arguments", "registration", "_version"}
+EVERYWHERE = {"arguments", "registration", "_keras", "_typing", "_version"}
 ALLOWED = {
     "numerics": set(),
     "families": {"numerics"},
@@ -36,6 +36,8 @@ ALLOWED = {
     "testing": {"families"},
     "arguments": set(),
     "registration": set(),
+    "_keras": set(),
+    "_typing": set(),
     "_version": set(),
 }
 # Third parties that a room may import besides keras and numpy.

@@ -10,9 +10,6 @@ import keras
 from keras import ops
 from keras import tree
 
-from keras_uq_layers.numerics.masking import attach_keras_mask
-from keras_uq_layers.numerics.masking import keras_mask
-
 # What they call is called in a loop, or with other weights: they count whole.
 _OPAQUE = (keras.layers.RNN, keras.layers.Wrapper)
 
@@ -131,7 +128,7 @@ def _observed(function, name, record):
 
 def _shifted(outputs, shift):
     shifted = outputs + shift
-    mask = keras_mask(outputs)
+    mask = _keras.mask_of(outputs)
     if mask is not None:
-        attach_keras_mask(shifted, mask)
+        _keras.attach_mask(shifted, mask)
     return shifted

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from keras import ops
 
+from keras_uq_layers import _keras
 from keras_uq_layers.numerics import position_mask
 from keras_uq_layers.numerics import position_weights
 from keras_uq_layers.numerics import where_valid
-from keras_uq_layers.numerics.masking import keras_mask
 
 
 class Scored(NamedTuple):
@@ -41,7 +41,7 @@ def scored(family, y_true, y_pred, sample_weight, dtype):
     Raises:
         ValueError: Shapes that do not agree.
     """
-    mask = keras_mask(y_pred)
+    mask = _keras.mask_of(y_pred)
     params = ops.cast(ops.convert_to_tensor(y_pred), dtype)
     y = ops.cast(family.align(ops.convert_to_tensor(y_true), params), dtype)
     shape = tuple(params.shape[:-1])

@@ -9,22 +9,6 @@ from keras import ops
 from keras.backend import standardize_dtype
 
 
-def keras_mask(tensor):
-    """The mask that Keras attached to a tensor, or None."""
-    # The attribute is set on the tensor, or, where the backend's tensors take
-    # no attributes, in a table that only this accessor of Keras reads.
-    from keras.src.backend import get_keras_mask
-
-    return get_keras_mask(tensor)
-
-
-def attach_keras_mask(tensor, mask):
-    """Attaches a mask to a tensor, as Keras's layers do to their output."""
-    from keras.src.backend import set_keras_mask
-
-    set_keras_mask(tensor, mask)
-
-
 def where_valid(valid, tensor, fill=1.0):
     """`tensor` with the positions that do not count replaced by `fill`.
 
