@@ -34,6 +34,13 @@ def probability(name, value):
     return float(value)
 
 
+def open_probability(name, value):
+    """A probability that is neither 0 nor 1."""
+    if not _is_finite(value) or not 0 < value < 1:
+        raise error(name, "inside (0, 1)", value)
+    return float(value)
+
+
 def levels(name, value):
     """Increasing probabilities in (0, 1), as a tuple of floats."""
     rule = "increasing probabilities in (0, 1), at least one"

@@ -10,6 +10,8 @@ import keras
 from keras import ops
 from keras import tree
 
+from keras_uq_layers import _keras
+
 # What they call is called in a loop, or with other weights: they count whole.
 _OPAQUE = (keras.layers.RNN, keras.layers.Wrapper)
 
