@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_uq_layers import arguments
 from keras_uq_layers import families
-from keras_uq_layers.families.classes import ClassFamily
+from keras_uq_layers.families._classes import ClassFamily
 
 __all__ = [
     "coverage_width",

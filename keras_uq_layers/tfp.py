@@ -144,9 +144,11 @@ def _(family: families.MultivariateNormal, params, units):
 
 @distribution.register
 def _(family: families.Bernoulli, params, units):
-    return tfd.Independent(tfd.Bernoulli(logits=params, dtype=params.dtype), 1)
+    kind = "logits" if family.from_logits else "probs"
+    return tfd.Independent(tfd.Bernoulli(**{kind: params}, dtype=params.dtype), 1)
 
 
 @distribution.register
 def _(family: families.Categorical, params, units):
-    return tfd.OneHotCategorical(logits=params, dtype=params.dtype)
+    kind = "logits" if family.from_logits else "probs"
+    return tfd.OneHotCategorical(**{kind: params}, dtype=params.dtype)

@@ -14,6 +14,12 @@ import keras_uq_layers as uq
 
 CATEGORICAL = uq.families.Categorical()
 BERNOULLI = uq.families.Bernoulli()
+# From probabilities, as a model with a softmax or a sigmoid emits them.
+SOFTMAX = uq.families.Categorical(from_logits=False)
+SIGMOID = uq.families.Bernoulli(from_logits=False)
+EACH = pytest.mark.parametrize(
+    ("plain", "read"), [(CATEGORICAL, SOFTMAX), (BERNOULLI, SIGMOID)], ids=str
+)
 
 
 def logits(shape=(7, 4), seed=0):
@@ -61,6 +67,75 @@ def test_bernoulli_against_scipy():
     )
 
 
+@EACH
+def test_probabilities_say_what_their_logits_say(plain, read):
+    x = logits()
+    p = plain.mean(x)
+    one_hot = np.eye(4, dtype="float32")[np.arange(7) % 4]
+    pairs = [(read.constrain(x), p), (read.mean(p), p)]
+    for method in ("variance", "entropy"):
+        pairs.append((getattr(read, method)(p), getattr(plain, method)(x)))
+    for method in ("log_prob", "marginal_log_prob"):
+        pairs.append((getattr(read, method)(one_hot, p), plain.log_prob(one_hot, x)))
+    pairs[-1] = (pairs[-1][0], plain.marginal_log_prob(one_hot, x))
+    pairs += list(
+        zip(read.top_label(one_hot, p), plain.top_label(one_hot, x), strict=True)
+    )
+    noise = plain.draw_noise((50, 7, 4), seed=3)
+    pairs.append((read.sample(p, noise=noise), plain.sample(x, noise=noise)))
+    if plain is BERNOULLI:
+        pairs.append((read.crps(one_hot, p), plain.crps(one_hot, x)))
+        for at in (-0.5, 0.0, 0.5, 1.0):
+            y = np.full((7, 4), at)
+            pairs.append((read.cdf(y, p), plain.cdf(y, x)))
+        for level in (0.01, 0.4, 0.99):
+            pairs.append((read.quantile(level, p), plain.quantile(level, x)))
+    for ours, theirs in pairs:
+        np.testing.assert_allclose(to_numpy(ours), to_numpy(theirs), 2e-5, 1e-7)
+
+
+@EACH
+def test_a_family_of_probabilities_is_another_family(plain, read):
+    assert read != plain
+    assert uq.families.get(uq.families.serialize(read)) == read
+    assert read.parameters == ("probabilities",)
+    assert plain.parameters == ("logits",)
+    with pytest.raises(ValueError, match="`from_logits` must be True or False"):
+        type(plain)(from_logits="no")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_probabilities_of_exactly_0_and_1(dtype):
+    if dtype == "float64" and keras.backend.backend() == "jax":
+        dtype = keras.backend.standardize_dtype(keras.ops.ones(1, "float64").dtype)
+    info = np.finfo(dtype)
+    p = np.array([[0.0], [1.0], [0.0], [1.0]]).astype(dtype)
+    y = np.array([[0.0], [1.0], [1.0], [0.0]]).astype(dtype)
+    worst = [0.0, 0.0, np.log(float(info.tiny)), np.log(float(info.eps) / 4)]
+    value, (gradient,) = value_and_gradients(lambda p: SIGMOID.log_prob(y, p), p)
+    np.testing.assert_allclose(value, worst, rtol=1e-6)
+    assert np.isfinite(gradient).all()
+    two = np.concatenate([1 - p, p], axis=-1)
+    value, (gradient,) = value_and_gradients(
+        lambda p: SOFTMAX.log_prob(y[:, 0], p), two
+    )
+    np.testing.assert_allclose(value, [0.0, 0.0, *[worst[2]] * 2], rtol=1e-6)
+    assert np.isfinite(gradient).all()
+    for family, params in ((SIGMOID, p), (SOFTMAX, two)):
+        entropy, (gradient,) = value_and_gradients(family.entropy, params)
+        np.testing.assert_array_equal(entropy, np.zeros_like(entropy))
+        assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("family", [SIGMOID, SOFTMAX], ids=str)
+def test_numbers_that_are_no_probabilities_are_nan(family):
+    params = np.array([[-1.0, 2.0]])
+    y = np.array([[1.0, 0.0]])
+    assert np.isnan(to_numpy(family.log_prob(y, params))).all()
+    rounded = np.array([[0.0, 1.0 + 2e-16]])
+    assert np.isfinite(to_numpy(family.log_prob(y, rounded))).all()
+
+
 def test_two_classes_are_a_bernoulli():
     x = logits((9, 1))
     two = np.concatenate([np.zeros_like(x), x], axis=-1)
@@ -86,6 +161,11 @@ def test_log_prob_is_the_cross_entropy_of_keras():
     loss = keras.losses.CategoricalCrossentropy(True, reduction=None)
     np.testing.assert_allclose(
         -to_numpy(CATEGORICAL.log_prob(soft, x)), to_numpy(loss(soft, x)), rtol=1e-5
+    )
+    p = special.softmax(x, axis=-1)
+    loss = keras.losses.CategoricalCrossentropy(reduction=None)
+    np.testing.assert_allclose(
+        -to_numpy(SOFTMAX.log_prob(soft, p)), to_numpy(loss(soft, p)), rtol=1e-5
     )
 
 
@@ -185,10 +265,11 @@ def test_a_classifier_learns():
 def test_against_tfp():
     pytest.importorskip("tensorflow_probability")
     x, y = logits(), np.eye(4, dtype="float32")[np.arange(7) % 4]
-    for family in (CATEGORICAL, BERNOULLI):
-        law = uq.to_tfp(x, family)
+    for family in (CATEGORICAL, BERNOULLI, SOFTMAX, SIGMOID):
+        params = to_numpy(family.constrain(x))
+        law = uq.to_tfp(params, family)
         np.testing.assert_allclose(
-            np.asarray(law.log_prob(y)), to_numpy(family.log_prob(y, x)), rtol=1e-5
+            np.asarray(law.log_prob(y)), to_numpy(family.log_prob(y, params)), 1e-5
         )
 
 

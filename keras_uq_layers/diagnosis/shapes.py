@@ -11,7 +11,7 @@ from keras_uq_layers.diagnosis import outputs
 from keras_uq_layers.diagnosis.findings import Finding
 from keras_uq_layers.diagnosis.gradients import to_numpy
 from keras_uq_layers.diagnosis.loss import crossentropy
-from keras_uq_layers.families.classes import ClassFamily
+from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.losses import FamilyLoss
 
 _ROWS = 3  # for the pairs of targets and predictions

@@ -2,22 +2,44 @@ import keras
 from keras import ops
 
 from keras_uq_layers import numerics
-from keras_uq_layers.families.classes import ClassFamily
-from keras_uq_layers.numerics.dtypes import finfo
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families._classes import ClassFamily
+from keras_uq_layers.families._classes import log_complement
+from keras_uq_layers.families._classes import log_probability
 from keras_uq_layers.registration import register
+
+
+def _log_prob(y: Tensor, p: Tensor) -> Tensor:
+    """`y log(p) + (1 - y) log(1 - p)` in nats, from the probability `p` of a 1."""
+    outside = (y < 0) | (y > 1)
+    y = ops.where(outside, ops.zeros_like(y), y)
+    inside = y * log_probability(p) + (1.0 - y) * log_complement(p)
+    return ops.where(outside, ops.full_like(inside, -float("inf")), inside)
 
 
 @register("families.Bernoulli")
 class Bernoulli(ClassFamily):
-    """Bernoulli distribution: `D` independent yes-or-no outputs, from logits.
+    """Bernoulli distribution: `D` independent yes-or-no outputs.
 
     ```
-    p = sigmoid(logit),  log P(y) = y log p + (1 - y) log(1 - p)
+    log P(y) = y log p + (1 - y) log(1 - p),  p = sigmoid(logit)
     ```
 
     `y` is 0 or 1 (booleans and integers too), or a probability in between,
     for which `log_prob` is the negative cross-entropy. Outside `[0, 1]` the
     log probability is `-inf`.
+
+    The params are the logits or, with `from_logits=False`, the probabilities
+    `p` of a 1: the output of a model that ends in a sigmoid. Logits are exact
+    at any confidence. A sigmoid rounds to 0 and 1, so that from probabilities
+    the log probability is bounded: in float32 by -87.3 for a 1 that was
+    given `p = 0`, by -17.3 for a 0 that was given `p = 1`.
+
+    Args:
+        from_logits: Whether the params are logits; if not, probabilities.
+
+    Raises:
+        ValueError: `from_logits` is not a boolean.
 
     Example:
 
@@ -27,59 +49,77 @@ class Bernoulli(ClassFamily):
     0.5
     >>> round(float(family.log_prob(np.array([1]), logits)[0]), 4)
     -0.6931
+    >>> family = uq.families.Bernoulli(from_logits=False)
+    >>> round(float(family.log_prob(np.array([1]), np.array([[0.5]]))[0]), 4)
+    -0.6931
     """
 
     name = "bernoulli"
 
-    def align(self, y, params):
+    def constrain_parts(self, raw: Tensor, *, scale_floor: float) -> tuple[Tensor]:
+        return (raw if self.from_logits else ops.sigmoid(raw),)
+
+    def unconstrain_parts(self, part: Tensor, *, scale_floor: float) -> tuple[Tensor]:
+        if self.from_logits:
+            return (part,)
+        return (log_probability(part) - log_complement(part),)
+
+    def _probabilities(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """The probabilities of a 1 and of a 0, each `(..., D)`."""
+        (part,) = self.split(params)
+        if self.from_logits:
+            return ops.sigmoid(part), ops.sigmoid(-part)
+        return part, 1.0 - part
+
+    def align(self, y: Tensor, params: Tensor) -> Tensor:
         y = super().align(y, params)
         # Booleans and integers do not mix with floats on every backend.
         if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(y.dtype)):
             y = ops.cast(y, "float32")
         return y
 
-    def marginal_log_prob(self, y, params):
-        return numerics.bernoulli_log_prob(self.align(y, params), *self.split(params))
+    def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
+        y, (part,) = self.align(y, params), self.split(params)
+        if self.from_logits:
+            return numerics.bernoulli_log_prob(y, part)
+        return _log_prob(y, part)
 
-    def mean(self, params):
-        (logits,) = self.split(params)
-        return ops.sigmoid(logits)
+    def mean(self, params: Tensor) -> Tensor:
+        return self._probabilities(params)[0]
 
-    def variance(self, params):
-        (logits,) = self.split(params)
-        return ops.sigmoid(logits) * ops.sigmoid(-logits)
+    def variance(self, params: Tensor) -> Tensor:
+        one, zero = self._probabilities(params)
+        return one * zero
 
-    def entropy(self, params):
+    def entropy(self, params: Tensor) -> Tensor:
         """Entropy of each output, in nats: `(..., D)`."""
-        return numerics.bernoulli_entropy(*self.split(params))
+        (part,) = self.split(params)
+        if self.from_logits:
+            return numerics.bernoulli_entropy(part)
+        return -part * log_probability(part) - (1.0 - part) * log_complement(part)
 
-    def top_label(self, y, params):
-        (logits,) = self.split(params)
-        y = ops.cast(self.align(y, params), logits.dtype)
-        return ops.sigmoid(ops.abs(logits)), ops.where(logits > 0, y, 1.0 - y)
+    def top_label(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        one, zero = self._probabilities(params)
+        y = ops.cast(self.align(y, params), one.dtype)
+        likely = one > zero
+        return ops.where(likely, one, zero), ops.where(likely, y, 1.0 - y)
 
-    def cdf(self, y, params):
-        (logits,) = self.split(params)
-        y = ops.cast(self.align(y, params), logits.dtype)
-        below = ops.where(y < 1, ops.sigmoid(-logits), ops.ones_like(logits))
+    def cdf(self, y: Tensor, params: Tensor) -> Tensor:
+        _, zero = self._probabilities(params)
+        y = ops.cast(self.align(y, params), zero.dtype)
+        below = ops.where(y < 1, zero, ops.ones_like(zero))
         return ops.where(y < 0, ops.zeros_like(below), below)
 
-    def quantile(self, p, params):
-        (logits,) = self.split(params)
-        p = ops.cast(p, logits.dtype)
-        return ops.cast(p > ops.sigmoid(-logits), logits.dtype)
+    def quantile(self, p: Tensor, params: Tensor) -> Tensor:
+        _, zero = self._probabilities(params)
+        return ops.cast(ops.cast(p, zero.dtype) > zero, zero.dtype)
 
-    def crps(self, y, params):
+    def crps(self, y: Tensor, params: Tensor) -> Tensor:
         """The Brier score `(y - p)^2` of each output: `(..., D)`."""
-        (logits,) = self.split(params)
-        y = ops.cast(self.align(y, params), logits.dtype)
-        return ops.square(y - ops.sigmoid(logits))
+        one, _ = self._probabilities(params)
+        y = ops.cast(self.align(y, params), one.dtype)
+        return ops.square(y - one)
 
-    def draw_noise(self, shape, seed=None, dtype="float32"):
-        # Uniform on (0, 1): the quantile of 0 is 0 even where p is 1.
-        smallest = float(finfo(dtype).tiny)
-        return keras.random.uniform(shape, minval=smallest, dtype=dtype, seed=seed)
-
-    def sample_from_noise(self, noise, params):
+    def sample_from_noise(self, noise: Tensor, params: Tensor) -> Tensor:
         """Zeros and ones, without a gradient in `params`."""
         return self.quantile(noise, params)

@@ -1,4 +1,3 @@
-import keras
 import numpy as np
 from keras import ops
 from keras.backend import is_float_dtype
@@ -6,17 +5,18 @@ from keras.backend import standardize_dtype
 
 from keras_uq_layers import arguments
 from keras_uq_layers import numerics
-from keras_uq_layers.families.classes import ClassFamily
-from keras_uq_layers.numerics.dtypes import finfo
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families._classes import ClassFamily
+from keras_uq_layers.families._classes import log_probability
 from keras_uq_layers.registration import register
 
 
 @register("families.Categorical")
 class Categorical(ClassFamily):
-    """Categorical distribution over `K` classes, from logits.
+    """Categorical distribution over `K` classes.
 
     ```
-    p = softmax(logits),  log P(y) = sum over k of y_k log p_k
+    log P(y) = sum over k of y_k log p_k,  p = softmax(logits)
     ```
 
     Here `D`, the width of the params, is the number of classes, two or more:
@@ -29,6 +29,17 @@ class Categorical(ClassFamily):
     `mean`, `variance` and `sample` are those of the one-hot vector: the mean
     holds the probabilities.
 
+    The params are the logits or, with `from_logits=False`, the probabilities:
+    the output of a model that ends in a softmax. Logits are exact at any
+    confidence. A softmax rounds small probabilities to 0: from probabilities
+    the log probability of a class is -87.3 at the least, in float32.
+
+    Args:
+        from_logits: Whether the params are logits; if not, probabilities.
+
+    Raises:
+        ValueError: `from_logits` is not a boolean.
+
     Example:
 
     >>> family = uq.families.Categorical()
@@ -37,6 +48,9 @@ class Categorical(ClassFamily):
     -0.6931
     >>> float(family.mean(logits)[0, 1])
     0.5
+    >>> family = uq.families.Categorical(from_logits=False)
+    >>> round(float(family.log_prob(np.array([1]), np.array([[0.5, 0.5]]))[0]), 4)
+    -0.6931
     """
 
     name = "categorical"
@@ -52,9 +66,9 @@ class Categorical(ClassFamily):
     def units(self, params_size):
         if params_size is None or params_size < 2:
             raise ValueError(
-                "The last axis of `params` must hold the logits of at least 2 "
-                "classes for the family 'categorical'. Received: a last axis of "
-                f"size {params_size}"
+                f"The last axis of `params` must hold the {self.parameters[0]} of at "
+                f"least 2 classes for the family {self.name!r}. Received: a last "
+                f"axis of size {params_size}"
             )
         return params_size
 
@@ -63,7 +77,7 @@ class Categorical(ClassFamily):
 
         Args:
             y: Labels `(...)` or `(..., 1)`, or probabilities `(..., K)`.
-            params: Logits `(..., K)`.
+            params: Logits or probabilities of the classes, `(..., K)`.
 
         Returns:
             Float tensor `(..., K)`. A label outside `[0, K)` gives a row of
@@ -88,7 +102,8 @@ class Categorical(ClassFamily):
             raise ValueError(
                 f"`y` must hold labels of shape {shape[:-1]} or probabilities of "
                 f"shape {shape} to agree with `params` of shape {shape}, the "
-                f"logits of {classes} classes. Received: y of shape {given}"
+                f"{self.parameters[0]} of {classes} classes. "
+                f"Received: y of shape {given}"
             )
         dtype = standardize_dtype(y.dtype)
         wide = dtype if is_float_dtype(dtype) else "float32"
@@ -109,41 +124,49 @@ class Categorical(ClassFamily):
         outside = (y < 0) | (y >= shape[-1]) | (y > np.floor(y))
         return outside, f"labels from 0 to {shape[-1] - 1}"
 
-    def marginal_log_prob(self, y, params):
+    def constrain_parts(self, raw: Tensor, *, scale_floor: float) -> tuple[Tensor]:
+        return (raw if self.from_logits else ops.softmax(raw, axis=-1),)
+
+    def unconstrain_parts(self, part: Tensor, *, scale_floor: float) -> tuple[Tensor]:
+        return (part if self.from_logits else log_probability(part),)
+
+    def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         """The terms `y_k log p_k` of the log probability: `(..., K)`."""
-        y = self.align(y, params)
+        y, (part,) = self.align(y, params), self.split(params)
         outside = self.outside_support(y)
-        terms = numerics.categorical_log_prob(
-            ops.where(outside, ops.zeros_like(y), y), *self.split(params)
-        )
+        safe = ops.where(outside, ops.zeros_like(y), y)
+        if self.from_logits:
+            terms = numerics.categorical_log_prob(safe, part)
+        else:
+            terms = ops.cast(safe, part.dtype) * log_probability(part)
         return ops.where(outside, ops.full_like(terms, -float("inf")), terms)
 
-    def mean(self, params):
-        (logits,) = self.split(params)
-        return ops.softmax(logits, axis=-1)
+    def mean(self, params: Tensor) -> Tensor:
+        (part,) = self.split(params)
+        return ops.softmax(part, axis=-1) if self.from_logits else part
 
-    def variance(self, params):
+    def variance(self, params: Tensor) -> Tensor:
         p = self.mean(params)
         return p * (1.0 - p)
 
-    def entropy(self, params):
+    def entropy(self, params: Tensor) -> Tensor:
         """Entropy in nats: `(...)`."""
-        return numerics.categorical_entropy(*self.split(params))
+        (part,) = self.split(params)
+        if self.from_logits:
+            return numerics.categorical_entropy(part)
+        return -ops.sum(part * log_probability(part), axis=-1)
 
-    def top_label(self, y, params):
+    def top_label(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         p = self.mean(params)
         y = ops.cast(self.align(y, params), p.dtype)
         top = ops.expand_dims(ops.argmax(p, axis=-1), -1)
         right = ops.take_along_axis(y, top, axis=-1)
         return ops.max(p, axis=-1, keepdims=True), right
 
-    def draw_noise(self, shape, seed=None, dtype="float32"):
-        smallest = float(finfo(dtype).tiny)
-        return keras.random.uniform(shape, minval=smallest, dtype=dtype, seed=seed)
-
-    def sample_from_noise(self, noise, params):
+    def sample_from_noise(self, noise: Tensor, params: Tensor) -> Tensor:
         """One-hot draws by the Gumbel maximum, without a gradient."""
-        (logits,) = self.split(params)
+        (part,) = self.split(params)
+        logits = part if self.from_logits else log_probability(part)
         gumbel = -ops.log(-ops.log(noise))
         top = ops.argmax(logits + gumbel, axis=-1)
         classes = ops.arange(logits.shape[-1], dtype=top.dtype)

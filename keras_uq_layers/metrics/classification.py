@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_uq_layers import arguments
-from keras_uq_layers.families.classes import ClassFamily
+from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.metrics.base import FamilyMetric
 from keras_uq_layers.metrics.base import MeanMetric
 from keras_uq_layers.registration import register

@@ -7,7 +7,7 @@ from keras import tree
 
 from keras_uq_layers import arguments
 from keras_uq_layers import families
-from keras_uq_layers.families.classes import ClassFamily
+from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.prediction.prediction import ClassPrediction
 from keras_uq_layers.prediction.prediction import Prediction
 from keras_uq_layers.prediction.prediction import check_density

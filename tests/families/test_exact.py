@@ -128,6 +128,12 @@ DENSITIES = [
         st.sampled_from([0.0, 1.0]),
         [LOGIT],
     ),
+    (
+        F.Bernoulli(from_logits=False),
+        lambda y, p: mp.log(p) if y else mp.log1p(-p),
+        st.sampled_from([0.0, 1.0]),
+        [("probability", lambda dtype: RATE)],
+    ),
 ]
 
 
@@ -191,7 +197,8 @@ def test_never_nan(row, data):
         # Its slope is the difference of two terms, those of its two deviances,
         # which both overflow beyond; a head emits no less than 1e-6.
         positive = positives(dtype, -12, 12)
-    ends = {"loc": reals(dtype), "positive": positive}
+    share = st.floats(0.0, 1.0, allow_subnormal=False)
+    ends = {"loc": reals(dtype), "positive": positive, "probability": share}
     params = [[data.draw(ends[kind]) for kind, _ in parameters]]
     target = st.one_of(reals(dtype), COUNT, RATE)
     if family.name in ("gamma", "log_normal", "poisson", "negative_binomial"):
