@@ -4,10 +4,18 @@ import functools
 
 import keras
 import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
 
 from keras_uq_layers import families
+
+try:
+    import tensorflow as tf
+    import tensorflow_probability as tfp
+except ImportError as error:
+    raise ImportError(
+        "`to_tfp` needs TensorFlow Probability, on any backend: "
+        "`pip install tensorflow tensorflow-probability[tf]`. "
+        f"Received: {error}"
+    ) from error
 
 tfd = tfp.distributions
 

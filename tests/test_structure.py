@@ -15,7 +15,14 @@ PACKAGE = "keras_uq_layers"
 
 # What each room may import from this package. Any may use the wording of the
 # argument errors and the registration of classes.
-EVERYWHERE = {"arguments", "registration", "_keras", "_typing", "_version"}
+EVERYWHERE = {
+    "arguments",
+    "registration",
+    "_keras",
+    "_namespace",
+    "_typing",
+    "_version",
+}
 ALLOWED = {
     "numerics": set(),
     "families": {"numerics"},
@@ -29,14 +36,15 @@ ALLOWED = {
     "calibration": {"families", "numerics", "layers"},
     "deterministic": set(),
     "serving": {"families"},
-    "diagnosis": {"families", "numerics", "layers", "losses", "prediction"},
-    "callbacks": {"diagnosis"},
+    "doctor": {"families", "numerics", "layers", "losses", "prediction"},
+    "callbacks": {"doctor"},
     "plotting": {"families", "losses"},
     "tfp": {"families"},
     "testing": {"families"},
     "arguments": set(),
     "registration": set(),
     "_keras": set(),
+    "_namespace": set(),
     "_typing": set(),
     "_version": set(),
 }
@@ -49,7 +57,7 @@ THIRD_PARTIES = {
     "plotting": {"matplotlib"},
     "layers": {"tensorflow"},  # the replica of a tf.distribute strategy
     "testing": {"tensorflow", "jax", "torch"},  # gradients
-    "diagnosis": {"tensorflow", "jax", "torch"},  # gradients
+    "doctor": {"tensorflow", "jax", "torch"},  # gradients
     "__main__": {"sklearn", "matplotlib"},
 }
 
@@ -122,7 +130,7 @@ def test_few_files_look_at_the_backend():
         "prediction/sampler.py",  # XLA is the only compiler of JAX
         "prediction/mixture.py",  # which compiles each loop of JAX anew
         "testing/families.py",  # gradients
-        "diagnosis/gradients.py",
+        "doctor/gradients.py",
         "testing/layers.py",  # float64 on JAX
     }
 
@@ -172,6 +180,33 @@ def test_the_import_adds_nothing_to_that_of_keras():
 def test_the_check_of_the_import_can_fail():
     code = "import keras_uq_layers as uq; uq.to_tfp([[0.0, 1.0]])"
     assert "tensorflow_probability" in added_modules(code)
+
+
+ON_FIRST_USE = [
+    "keras_uq_layers.doctor",
+    "keras_uq_layers.plotting",
+    "keras_uq_layers.testing",
+    "keras_uq_layers.tfp",
+    "matplotlib",
+    "unittest",
+]
+
+
+def test_some_modules_are_loaded_on_first_use():
+    code = f"""
+import sys, keras
+for name in {ON_FIRST_USE}:  # Keras itself may have loaded some
+    sys.modules.pop(name, None)
+import keras_uq_layers as uq
+print(*[name for name in {ON_FIRST_USE} if name in sys.modules])
+uq.diagnose, uq.callbacks.Doctor, uq.plotting, uq.testing
+print(*[name for name in {ON_FIRST_USE} if name in sys.modules])
+"""
+    done = fresh_process(code)
+    assert done.returncode == 0, done.stderr
+    before, after = done.stdout.splitlines()
+    assert not before
+    assert set(after.split()) >= {*ON_FIRST_USE[:3], "unittest"}
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

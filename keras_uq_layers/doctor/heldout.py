@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from keras_uq_layers.diagnosis import outputs
-from keras_uq_layers.diagnosis.findings import Finding
-from keras_uq_layers.diagnosis.gradients import to_numpy
+from keras_uq_layers.doctor import outputs
+from keras_uq_layers.doctor.findings import Finding
+from keras_uq_layers.doctor.gradients import to_numpy
 from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.prediction import Prediction
 

@@ -7,10 +7,10 @@ import numpy as np
 from keras import ops
 from keras import tree
 
-from keras_uq_layers.diagnosis.context import finite
-from keras_uq_layers.diagnosis.context import is_float
-from keras_uq_layers.diagnosis.findings import Finding
-from keras_uq_layers.diagnosis.gradients import to_numpy
+from keras_uq_layers.doctor.context import finite
+from keras_uq_layers.doctor.context import is_float
+from keras_uq_layers.doctor.findings import Finding
+from keras_uq_layers.doctor.gradients import to_numpy
 
 
 def no_seed_generator(context):

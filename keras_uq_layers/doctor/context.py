@@ -9,9 +9,9 @@ import numpy as np
 from keras import ops
 from keras import tree
 
-from keras_uq_layers.diagnosis.gradients import to_numpy
-from keras_uq_layers.diagnosis.gradients import value_and_gradients
-from keras_uq_layers.diagnosis.recorder import recording
+from keras_uq_layers.doctor.gradients import to_numpy
+from keras_uq_layers.doctor.gradients import value_and_gradients
+from keras_uq_layers.doctor.recorder import recording
 from keras_uq_layers.prediction.sampler import seed_generators
 
 # Half precision gradients underflow without it, as optimizers know.

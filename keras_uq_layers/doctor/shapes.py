@@ -7,10 +7,10 @@ import numpy as np
 from keras import ops
 from keras import tree
 
-from keras_uq_layers.diagnosis import outputs
-from keras_uq_layers.diagnosis.findings import Finding
-from keras_uq_layers.diagnosis.gradients import to_numpy
-from keras_uq_layers.diagnosis.loss import crossentropy
+from keras_uq_layers.doctor import outputs
+from keras_uq_layers.doctor.findings import Finding
+from keras_uq_layers.doctor.gradients import to_numpy
+from keras_uq_layers.doctor.loss import crossentropy
 from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.losses import FamilyLoss
 

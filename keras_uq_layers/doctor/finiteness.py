@@ -4,12 +4,12 @@ import numpy as np
 from keras import ops
 from keras import tree
 
-from keras_uq_layers.diagnosis.context import finite
-from keras_uq_layers.diagnosis.context import is_float
-from keras_uq_layers.diagnosis.data import data_not_finite
-from keras_uq_layers.diagnosis.findings import Finding
-from keras_uq_layers.diagnosis.gradients import to_numpy
-from keras_uq_layers.diagnosis.loss import scale_not_positive
+from keras_uq_layers.doctor.context import finite
+from keras_uq_layers.doctor.context import is_float
+from keras_uq_layers.doctor.data import data_not_finite
+from keras_uq_layers.doctor.findings import Finding
+from keras_uq_layers.doctor.gradients import to_numpy
+from keras_uq_layers.doctor.loss import scale_not_positive
 
 
 def _count(array):

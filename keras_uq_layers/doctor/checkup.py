@@ -4,15 +4,15 @@ import keras
 import numpy as np
 
 from keras_uq_layers import arguments
-from keras_uq_layers.diagnosis import data
-from keras_uq_layers.diagnosis import finiteness
-from keras_uq_layers.diagnosis import heldout
-from keras_uq_layers.diagnosis import kl
-from keras_uq_layers.diagnosis import loss as losses
-from keras_uq_layers.diagnosis import sampling
-from keras_uq_layers.diagnosis import shapes
-from keras_uq_layers.diagnosis.context import Context
-from keras_uq_layers.diagnosis.findings import Diagnosis
+from keras_uq_layers.doctor import data
+from keras_uq_layers.doctor import finiteness
+from keras_uq_layers.doctor import heldout
+from keras_uq_layers.doctor import kl
+from keras_uq_layers.doctor import loss as losses
+from keras_uq_layers.doctor import sampling
+from keras_uq_layers.doctor import shapes
+from keras_uq_layers.doctor.context import Context
+from keras_uq_layers.doctor.findings import Diagnosis
 
 # Each module lists its own checks, functions from the context to findings.
 _MODULES = (data, shapes, finiteness, losses, kl, sampling, heldout)

@@ -19,7 +19,7 @@ class Finding:
 
     Example:
 
-    >>> finding = uq.diagnosis.Finding("no-gradient", "bump/sigma", "None", "Use it.")
+    >>> finding = uq.doctor.Finding("no-gradient", "bump/sigma", "None", "Use it.")
     >>> finding.code, finding.problem
     ('no-gradient', True)
     """

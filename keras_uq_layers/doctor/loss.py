@@ -4,9 +4,9 @@ import numpy as np
 from keras import ops
 from keras import tree
 
-from keras_uq_layers.diagnosis import outputs
-from keras_uq_layers.diagnosis.findings import Finding
-from keras_uq_layers.diagnosis.gradients import to_numpy
+from keras_uq_layers.doctor import outputs
+from keras_uq_layers.doctor.findings import Finding
+from keras_uq_layers.doctor.gradients import to_numpy
 from keras_uq_layers.families import Normal
 from keras_uq_layers.layers import NormalLikelihood
 from keras_uq_layers.layers import NormalSampling

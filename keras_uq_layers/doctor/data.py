@@ -5,9 +5,9 @@ import numpy as np
 from keras import ops
 from keras import tree
 
-from keras_uq_layers.diagnosis.context import is_float
-from keras_uq_layers.diagnosis.findings import Finding
-from keras_uq_layers.diagnosis.gradients import to_numpy
+from keras_uq_layers.doctor.context import is_float
+from keras_uq_layers.doctor.findings import Finding
+from keras_uq_layers.doctor.gradients import to_numpy
 
 _BOUNDED = (keras.activations.tanh, keras.activations.sigmoid)
 _SHARE = 0.6
