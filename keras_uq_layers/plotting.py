@@ -1,40 +1,128 @@
-"""Figures: what was predicted, and whether it can be believed.
+"""Figures of what a model predicts, and of how far it can be trusted.
 
-Every function draws into `ax` (None: the current axes) and returns it. They
-need matplotlib (`pip install keras_uq_layers[plot]`), which is imported by the
-first call, not by `import keras_uq_layers`.
+Every function draws into `ax` (None: the current axes) and returns it. The
+functions need matplotlib (`pip install keras_uq_layers[plot]`). The first call
+imports it; `import keras_uq_layers` does not.
 """
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import ParamSpec
+from typing import TypeVar
 
 import numpy as np
 from keras import ops
 
 from keras_uq_layers import arguments
 from keras_uq_layers import families
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Floats
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._classes import ClassFamily
+from keras_uq_layers.prediction import Prediction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "coverage_width",
     "pit_histogram",
     "prediction_band",
     "reliability_diagram",
+    "style",
     "training_curve",
 ]
 
-_COLOR, _SECOND, _GREY = "C0", "C1", "0.5"
+# The colours of Okabe and Ito, which the colour-blind can tell apart.
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+PINK, SKY, GREY = "#CC79A7", "#56B4E9", "#808080"
+_CYCLE = [BLUE, ORANGE, GREEN, PINK, SKY]
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
-def prediction_band(prediction, x, y=None, level=0.95, output=0, ax=None):
-    """The prediction over one input: mean, aleatoric and epistemic parts.
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """The look of this package's figures, for figures of your own.
 
-    The outer, light band is the central interval of the mixture; the inner,
-    dark band is the mean plus and minus the epistemic standard deviation, scaled
-    like a normal interval of the same level: what more data would remove.
+    Inside the `with` block, matplotlib draws with colours that the
+    colour-blind can tell apart, in the order `plotting.BLUE`, `ORANGE`,
+    `GREEN`, `PINK`, `SKY`, without the top and right frame lines and without
+    a box around the legend. After the block the settings are as before.
+
+    Returns:
+        A context manager, which also works as a decorator of a function.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+
+    Example:
+
+    >>> import matplotlib.pyplot as plt
+    >>> with uq.plotting.style():
+    ...     figure, ax = plt.subplots()
+    ...     line = ax.plot([0, 1], [0, 1])[0]
+    >>> line.get_color() == uq.plotting.BLUE
+    True
+
+    References:
+        Okabe & Ito, 2008, "Color Universal Design",
+        https://jfly.uni-koeln.de/color/.
+    """
+    settings = {
+        "axes.prop_cycle": f"cycler(color={_CYCLE})",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+    }
+    with _pyplot().rc_context(settings):
+        yield
+
+
+def _in_style(
+    function: Callable[_Arguments, _Result],
+) -> Callable[_Arguments, _Result]:
+    @functools.wraps(function)
+    def draw(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with style():
+            return function(*args, **kwargs)
+
+    return draw
+
+
+@_in_style
+def prediction_band(
+    prediction: Prediction,
+    x: Tensor,
+    y: Tensor | None = None,
+    level: Floats = 0.95,
+    output: int = 0,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draws the prediction over one input: its mean and its intervals.
+
+    The light band is the central interval of the mixture. Where the passes of
+    the model differ, a dark band shows the epistemic part, which more data
+    would remove: the mean plus and minus the epistemic standard deviation,
+    scaled like a normal interval of the widest level. A family without a mean
+    (`Quantiles`, a Student-t with heavy tails) is drawn by its median alone.
 
     Args:
         prediction: A `uq.Prediction` of N examples, with its samples.
         x: Array `(N,)` or `(N, 1)`, the input, in any order.
         y: Observations `(N,)` or `(N, D)` to show as points, or None.
-        level: Probability of the interval, inside (0, 1).
+        level: Probability of the interval, inside (0, 1), or a sequence of
+            probabilities: one band for each.
         output: Which of the D outputs.
         ax: Matplotlib Axes, or None.
 
@@ -42,59 +130,62 @@ def prediction_band(prediction, x, y=None, level=0.95, output=0, ax=None):
         The Axes.
 
     Raises:
-        ValueError: Shapes that do not agree, or an output that is not there.
+        ValueError: Shapes that do not agree, an output that is not there, a
+            level outside (0, 1), or a prediction of classes.
 
     Example:
 
     >>> params = np.stack([np.linspace(0, 1, 5), np.full(5, 0.1)], axis=-1)
-    >>> prediction = uq.Prediction(params[None])
-    >>> ax = uq.plotting.prediction_band(prediction, np.arange(5))
+    >>> prediction = uq.Prediction(params[None], "normal")
+    >>> ax = uq.plotting.prediction_band(prediction, np.arange(5), level=[0.5, 0.9])
     >>> ax.get_legend() is not None
     True
     """
-    mean = _column(prediction.mean, "prediction", output)
-    x = _column(x, "x", 0)
-    if len(x) != len(mean):
+    _refuse_classes(prediction, "`reliability_diagram`, or plot `prediction.mean`")
+    levels = sorted(np.ravel(level).tolist(), reverse=True)
+    intervals = [prediction.interval(one) for one in levels]
+    center, name = _center(prediction)
+    center = _column(center, "prediction", output)
+    sorted_x = _column(x, "x", 0)
+    if len(sorted_x) != len(center):
         raise ValueError(
-            f"`x` must have one value per example, shape ({len(mean)},). "
+            f"`x` must have one value per example, shape ({len(center)},). "
             f"Received: x of shape {np.shape(x)}"
         )
-    order = np.argsort(x)
-    lower, upper = (
-        _column(end, "prediction", output)[order] for end in prediction.interval(level)
-    )
-    factor = -float(families.Normal().quantile(0.5 - 0.5 * level, _STANDARD)[0, 0])
-    spread = factor * _column(prediction.epistemic_std, "prediction", output)[order]
+    order = np.argsort(sorted_x)
+    sorted_x, center = sorted_x[order], center[order]
     ax = _axes(ax)
-    mean, sorted_x = mean[order], x[order]
-    ax.fill_between(
-        sorted_x, lower, upper, color=_COLOR, alpha=0.2, lw=0, label=f"{level:.0%}"
-    )
-    if spread.any():  # one pass has none, and no entry in the legend
-        ax.fill_between(
-            sorted_x,
-            mean - spread,
-            mean + spread,
-            color=_COLOR,
-            alpha=0.4,
-            lw=0,
-            label="epistemic",
-        )
-    ax.plot(sorted_x, mean, color=_COLOR, label="mean")
+
+    def band(lower: Array, upper: Array, **options: Any) -> None:
+        ax.fill_between(sorted_x, lower, upper, color=BLUE, lw=0, **options)
+
+    for one, ends in zip(levels, intervals, strict=True):
+        lower, upper = (_column(end, "prediction", output)[order] for end in ends)
+        band(lower, upper, alpha=0.2, label=f"{100 * one:g} % interval")
+    if name == "mean":
+        spread = _column(prediction.epistemic_std, "prediction", output)[order]
+        half = NormalDist().inv_cdf(0.5 + 0.5 * levels[0]) * spread
+        if half.any():  # with one pass there is no band to explain in the legend
+            band(center - half, center + half, alpha=0.4, label="epistemic")
+    ax.plot(sorted_x, center, color=BLUE, label=name)
     if y is not None:
-        y = _column(y, "y", output)
-        ax.plot(x, y, ".", color=_GREY, ms=3, zorder=0, label="observed")
+        points = _column(y, "y", output)[order]
+        ax.plot(sorted_x, points, ".", color=GREY, ms=3, zorder=0, label="observed")
     ax.legend()
     return ax
 
 
-def reliability_diagram(prediction, y, bins=10, ax=None):
-    """How often the model is right, against how sure it is.
+@_in_style
+def reliability_diagram(
+    prediction: Prediction, y: Tensor, bins: int = 10, ax: Axes | None = None
+) -> Axes:
+    """Draws how often the model is right, against how sure it is.
 
-    For classes: the share of right predictions in bins of the confidence in
-    the most likely class. For a regression: the share of targets below the
-    predicted quantile, against its probability. Calibrated is the diagonal;
-    for classes, below it the model is too sure of itself.
+    For classes: the share of right predictions, in bins of the confidence in
+    the most likely class. For a regression: the share of targets below a
+    predicted quantile, against the probability of that quantile. A calibrated
+    model follows the diagonal. For classes, a curve below the diagonal shows
+    a model that is too sure of itself.
 
     Args:
         prediction: A `uq.Prediction` or `uq.ClassPrediction`, with its samples.
@@ -110,14 +201,14 @@ def reliability_diagram(prediction, y, bins=10, ax=None):
 
     Example:
 
-    >>> prediction = uq.ClassPrediction(np.array([[[0.0, 2.0], [2.0, 0.0]]]))
+    >>> logits = np.array([[[0.0, 2.0], [2.0, 0.0]]])
+    >>> prediction = uq.ClassPrediction(logits, "categorical")
     >>> ax = uq.plotting.reliability_diagram(prediction, np.array([1, 1]))
     >>> ax.get_xlabel()
     'confidence'
     """
     bins = arguments.positive_int("bins", bins)
-    classes = isinstance(prediction.family, ClassFamily)
-    if classes:
+    if isinstance(prediction.family, ClassFamily):
         confidence, right = _top_label(prediction, y)
         cell = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
         count = np.bincount(cell, minlength=bins)
@@ -126,25 +217,32 @@ def reliability_diagram(prediction, y, bins=10, ax=None):
         observed = np.bincount(cell, right, bins)[used] / count[used]
         names = "confidence", "share of right predictions"
     else:
-        pit = prediction.cdf(y).ravel()
         expected = np.arange(1, bins + 1) / (bins + 1)
-        observed = (pit[:, None] <= expected).mean(axis=0)
+        observed = _pit_distribution(prediction, y, expected)
         names = "predicted probability", "share of targets below"
     ax = _axes(ax)
-    ax.plot([0, 1], [0, 1], "--", color=_GREY, lw=1, label="calibrated")
-    ax.plot(expected, observed, "o-", color=_COLOR, label="model")
+    ax.plot([0, 1], [0, 1], "--", color=GREY, lw=1, label="calibrated")
+    ax.plot(expected, observed, "o-", color=BLUE, label="model")
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.set(xlabel=names[0], ylabel=names[1])
     ax.legend()
     return ax
 
 
-def pit_histogram(prediction, y, bins=20, ax=None):
-    """Histogram of the probability integral transform, `F(y)`.
+@_in_style
+def pit_histogram(
+    prediction: Prediction, y: Tensor, bins: int = 20, ax: Axes | None = None
+) -> Axes:
+    """Draws a histogram of the probability integral transform (PIT), `F(y)`.
 
-    Flat for a calibrated model of a continuous quantity; a U where the model is
-    too sure of itself, a hill where it is too cautious, a slope where it is
-    biased. The grey band holds 95 % of the bars of a calibrated model.
+    The histogram is flat for a calibrated model, a U for a model that is too
+    sure of itself, a hill for one that is too cautious, and a slope for a
+    biased one. The grey band holds 95 % of the bars of a calibrated model.
+
+    Where the predicted distribution has a jump at `y` (counts, a censored
+    quantity at its bound), the target counts in equal parts for all
+    probabilities that the jump covers, so that a calibrated model is flat
+    there, too.
 
     Args:
         prediction: A `uq.Prediction`, with its samples.
@@ -156,31 +254,47 @@ def pit_histogram(prediction, y, bins=20, ax=None):
         The Axes.
 
     Raises:
-        ValueError: Shapes that do not agree, or `bins` below 1.
+        ValueError: Shapes that do not agree, `bins` below 1, or a prediction
+            of classes.
 
     Example:
 
-    >>> prediction = uq.Prediction(np.tile([0.0, 1.0], (1, 50, 1)))
+    >>> params = np.tile([0.0, 1.0], (1, 50, 1))
     >>> y = np.random.default_rng(0).normal(size=50)
+    >>> prediction = uq.Prediction(params, "normal")
     >>> uq.plotting.pit_histogram(prediction, y, bins=5).get_ylabel()
     'density'
+
+    References:
+        Czado, Gneiting & Held, 2009, "Predictive Model Assessment for Count
+        Data", Biometrics 65(4), doi:10.1111/j.1541-0420.2009.01191.x.
     """
     bins = arguments.positive_int("bins", bins)
-    pit = prediction.cdf(y).ravel()
+    _refuse_classes(prediction, "`reliability_diagram`")
+    edges = np.linspace(0, 1, bins + 1)
+    below = _pit_distribution(prediction, y, edges[1:])
+    heights = np.diff(below, prepend=0.0) * bins
     ax = _axes(ax)
-    spread = 1.96 * np.sqrt((bins - 1) / len(pit))
-    ax.hist(pit, bins=bins, range=(0, 1), density=True, color=_COLOR, ec="white")
-    ax.axhspan(max(0.0, 1 - spread), 1 + spread, color=_GREY, alpha=0.3, lw=0)
-    ax.axhline(1.0, ls="--", color=_GREY, lw=1)
+    spread = 1.96 * np.sqrt((bins - 1) / np.size(ops.convert_to_numpy(y)))
+    ax.bar(edges[:-1], heights, 1 / bins, align="edge", color=BLUE, ec="white")
+    ax.axhspan(max(0.0, 1 - spread), 1 + spread, color=GREY, alpha=0.3, lw=0)
+    ax.axhline(1.0, ls="--", color=GREY, lw=1)
     ax.set(xlim=(0, 1), xlabel="probability integral transform", ylabel="density")
     return ax
 
 
-def coverage_width(predictions, y, levels=None, ax=None):
-    """Coverage against mean width of the central intervals, model by model.
+@_in_style
+def coverage_width(
+    predictions: Prediction | Mapping[str, Prediction],
+    y: Tensor,
+    levels: Sequence[float] | Array | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draws coverage against mean width of the central intervals, by model.
 
-    One curve per model, one point per level; crosses mark where the coverage
-    should be. The better of two calibrated models is the one to the left.
+    Each model is one curve, each level one point. Crosses mark where the
+    coverage should be. The better of two calibrated models is the one to the
+    left: its intervals are narrower at the same coverage.
 
     Args:
         predictions: A `uq.Prediction`, or a dict from label to `uq.Prediction`.
@@ -192,19 +306,22 @@ def coverage_width(predictions, y, levels=None, ax=None):
         The Axes.
 
     Raises:
-        ValueError: Shapes that do not agree, or a level outside (0, 1).
+        ValueError: Shapes that do not agree, a level outside (0, 1), or a
+            prediction of classes.
 
     Example:
 
-    >>> prediction = uq.Prediction(np.tile([0.0, 1.0], (1, 50, 1)))
+    >>> prediction = uq.Prediction(np.tile([0.0, 1.0], (1, 50, 1)), "normal")
     >>> y = np.random.default_rng(0).normal(size=50)
     >>> ax = uq.plotting.coverage_width({"model": prediction}, y, levels=[0.5])
     >>> ax.get_ylabel()
     'coverage'
     """
     levels = np.arange(1, 10) / 10 if levels is None else np.asarray(levels)
-    if not isinstance(predictions, dict):
+    if not isinstance(predictions, Mapping):
         predictions = {"model": predictions}
+    for prediction in predictions.values():
+        _refuse_classes(prediction, "`reliability_diagram`")
     ax = _axes(ax)
     for i, (label, prediction) in enumerate(predictions.items()):
         target = prediction._aligned(y)
@@ -213,20 +330,27 @@ def coverage_width(predictions, y, levels=None, ax=None):
             lower, upper = prediction.interval(level)
             widths.append((upper - lower).mean())
             coverages.append(((lower <= target) & (target <= upper)).mean())
-        ax.plot(widths, coverages, "o-", color=f"C{i}", label=label)
-        ax.plot(widths, levels, "x", color=f"C{i}", alpha=0.5)
+        color = _CYCLE[i % len(_CYCLE)]
+        ax.plot(widths, coverages, "o-", color=color, label=label)
+        ax.plot(widths, levels, "x", color=color, alpha=0.5)
     ax.set(xlabel="mean width (unit of y)", ylabel="coverage", ylim=(0, 1))
     ax.legend()
     return ax
 
 
-def training_curve(history, reference=None, names=None, ax=None):
-    """The loss over the epochs, with the value that a model must beat.
+@_in_style
+def training_curve(
+    history: Any,
+    reference: float | None = None,
+    names: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draws the loss over the epochs, with the value that a model must beat.
 
     Args:
-        history: What `fit` returns, or its `history` dict.
-        reference: The reference, for a negative log likelihood
-            `uq.losses.constant_normal_nll(y)`, or None.
+        history: The result of `fit`, or its `history` dict.
+        reference: The value to beat, or None. For a negative log likelihood
+            it is `uq.losses.constant_normal_nll(y)`.
         names: Which curves to show; None: `loss` and `val_loss`.
         ax: Matplotlib Axes, or None.
 
@@ -253,10 +377,10 @@ def training_curve(history, reference=None, names=None, ax=None):
     ax = _axes(ax)
     for i, name in enumerate(names):
         epochs = np.arange(1, len(history[name]) + 1)
-        ax.plot(epochs, history[name], color=f"C{i}", label=name)
+        ax.plot(epochs, history[name], color=_CYCLE[i % len(_CYCLE)], label=name)
     if reference is not None:
         ax.axhline(
-            float(reference), ls="--", color=_GREY, label="best constant prediction"
+            float(reference), ls="--", color=GREY, label="best constant prediction"
         )
     # A negative log likelihood may be negative: no logarithmic axis.
     ax.locator_params("x", integer=True)  # no epoch 2.5
@@ -265,40 +389,78 @@ def training_curve(history, reference=None, names=None, ax=None):
     return ax
 
 
-_STANDARD = np.array([[0.0, 1.0]])
-
-
-def _axes(ax):
-    if ax is not None:
-        return ax
+def _pyplot() -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError(
             "`plotting` needs matplotlib: pip install keras_uq_layers[plot]"
         ) from error
-    return plt.gca()
+    return plt
 
 
-def _column(values, name, output):
+def _axes(ax: Axes | None) -> Axes:
+    return _pyplot().gca() if ax is None else ax
+
+
+def _refuse_classes(prediction: Prediction, instead: str) -> None:
+    if isinstance(prediction.family, ClassFamily):
+        raise ValueError(
+            f"`prediction` must be of a quantity: for classes use {instead}. "
+            f"Received: a prediction of the family {prediction.family.name!r}"
+        )
+
+
+def _center(prediction: Prediction) -> tuple[Array, str]:
+    """The mean and its name, or the median where the family has no mean."""
+    try:
+        mean = prediction.mean
+    except NotImplementedError:
+        mean = None
+    if mean is None or not np.isfinite(mean).all():
+        return prediction.quantile(0.5), "median"
+    return mean, "mean"
+
+
+def _column(values: Tensor, name: str, output: int) -> Array:
     """One column of `(N,)` or `(N, D)`."""
-    values = np.asarray(ops.convert_to_numpy(values), dtype="float64")
-    columns = values.reshape(len(values), -1) if values.ndim else values
-    if values.ndim not in (1, 2) or not 0 <= output < columns.shape[1]:
+    array = np.asarray(ops.convert_to_numpy(values), dtype="float64")
+    columns = array.reshape(len(array), -1) if array.ndim else array
+    if array.ndim not in (1, 2) or not 0 <= output < columns.shape[1]:
         raise ValueError(
             f"`{name}` must have shape (N,) or (N, D) with an output {output}. "
-            f"Received: {name} of shape {values.shape}"
+            f"Received: {name} of shape {array.shape}"
         )
     return columns[:, output]
 
 
-def _top_label(prediction, y):
+def _pit_distribution(prediction: Prediction, y: Tensor, p: Array) -> Array:
+    """The share of the probability integral transforms (PITs) up to each `p`.
+
+    At a jump of the predicted distribution the PIT is spread evenly over the
+    jump, from the limit of `F` below `y` to `F(y)`, and so it is outside the
+    outermost of predicted quantiles, where nothing else is known.
+    """
+    above = prediction.cdf(y).ravel()
+    below = above
+    family = prediction.family
+    if isinstance(family, families.Quantiles):
+        below = np.where(above <= family.levels[0] + 1e-6, 0.0, above)
+        above = np.where(above >= family.levels[-1] - 1e-6, 1.0, above)
+    elif family.discrete or family.closed:
+        target = prediction._aligned(y)
+        # Far enough for float32, in which some backends compute.
+        gap = np.maximum(np.spacing(np.abs(target).astype("float32")), 1e-37)
+        below = prediction.cdf(target - (0.5 if family.discrete else gap)).ravel()
+    width = above - below
+    share = (p[:, None] - below) / np.where(width > 0, width, 1.0)
+    share = np.where(width > 0, np.clip(share, 0.0, 1.0), above <= p[:, None])
+    return share.mean(axis=1)
+
+
+def _top_label(prediction: Prediction, y: Tensor) -> tuple[Array, Array]:
     """Confidence in the most likely class of the mixture, and if it was right."""
-    p, y = prediction.mean, prediction._aligned(y)
-    if isinstance(prediction.family, families.Categorical):
-        top = p.argmax(axis=-1)[..., None]
-        confidence = np.take_along_axis(p, top, axis=-1)
-        right = np.take_along_axis(y, top, axis=-1)
-    else:
-        confidence, right = np.maximum(p, 1.0 - p), np.where(p > 0.5, y, 1.0 - y)
-    return confidence.ravel(), right.ravel()
+    # The mean of a mixture holds probabilities, whatever its components hold.
+    family = type(prediction.family)(from_logits=False)
+    confidence, right = family.top_label(np.asarray(y), prediction.mean)
+    return ops.convert_to_numpy(confidence).ravel(), ops.convert_to_numpy(right).ravel()

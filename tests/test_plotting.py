@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from backend import to_numpy
 from scipy import stats
 
 import keras_uq_layers as uq
@@ -25,7 +26,11 @@ def regression(n=400, factor=1.0, passes=5):
     x = rng.uniform(-1, 1, n)
     loc = x + 0.3 * rng.normal(size=(passes, 1))
     params = np.stack([loc, np.full_like(loc, factor)], axis=-1)
-    return uq.Prediction(params), x, x + rng.normal(size=n)
+    return uq.Prediction(params, "normal"), x, x + rng.normal(size=n)
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
 def test_band_is_the_interval_and_holds_the_epistemic_part(ax):
@@ -43,20 +48,98 @@ def test_band_is_the_interval_and_holds_the_epistemic_part(ax):
     mean, points = ax.lines
     assert (np.diff(mean.get_xdata()) >= 0).all()
     assert len(points.get_xdata()) == len(x)
-    assert [t.get_text() for t in ax.get_legend().get_texts()] == [
-        "90%",
-        "epistemic",
-        "mean",
-        "observed",
-    ]
+    assert legend(ax) == ["90 % interval", "epistemic", "mean", "observed"]
 
 
 def test_no_epistemic_band_where_there_is_one_pass(ax):
     prediction, x, _ = regression(passes=1)
     plotting.prediction_band(prediction, x, ax=ax)
     assert len(ax.collections) == 1
-    labels = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert labels == ["95%", "mean"]
+    assert legend(ax) == ["95 % interval", "mean"]
+
+
+def test_a_band_for_each_level_the_widest_first(ax):
+    prediction, x, _ = regression(passes=1)
+    plotting.prediction_band(prediction, x, level=[0.5, 0.995], ax=ax)
+    assert legend(ax) == ["99.5 % interval", "50 % interval", "mean"]
+    outer, inner = (c.get_paths()[0].vertices[:, 1] for c in ax.collections)
+    assert outer.min() < inner.min() < inner.max() < outer.max()
+
+
+@pytest.mark.parametrize(
+    ("family", "params"),
+    [
+        (uq.families.Quantiles([0.1, 0.6, 0.9]), [0.0, 1.0, 4.0]),
+        (uq.families.StudentT(df=1.0), [1.0, 2.0]),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_the_median_where_a_family_has_no_mean(ax, family, params):
+    prediction = uq.Prediction(np.tile(params, (1, 3, 1)), family)
+    plotting.prediction_band(prediction, np.arange(3), level=0.8, ax=ax)
+    assert legend(ax) == ["80 % interval", "median"]
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), prediction.quantile(0.5)[:, 0])
+
+
+FAMILIES = {
+    "poisson": (uq.families.Poisson(), [0.7]),
+    "censored": (uq.families.CensoredNormal(lower=0.0, upper=2.0), [0.5, 1.0]),
+    "gamma": (uq.families.Gamma(), [2.0, 1.5]),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_right_model_has_a_flat_histogram_also_at_jumps(ax, name):
+    """Targets drawn from the prediction: each bar within 4 standard errors of 1."""
+    family, params = FAMILIES[name]
+    n, bins = 4000, 8
+    params = np.tile(params, (n, 1)).astype("float32")
+    y = to_numpy(family.sample(params, seed=1))
+    prediction = uq.Prediction(params[None], family)
+    plotting.pit_histogram(prediction, y, bins=bins, ax=ax)
+    bars = [p for p in ax.patches if p.get_width() < 0.2]
+    error = np.sqrt((bins - 1) / n)
+    np.testing.assert_allclose([b.get_height() for b in bars], 1.0, atol=4 * error)
+    plotting.reliability_diagram(prediction, y, bins=bins, ax=ax)
+    diagonal = ax.lines[-1]
+    gap = np.abs(diagonal.get_ydata() - diagonal.get_xdata())
+    assert gap.max() < 4 * 0.5 / np.sqrt(n)
+
+
+def test_outside_the_outermost_quantiles_a_target_is_anywhere(ax):
+    prediction = uq.Prediction(
+        np.tile([0.0, 1.0], (1, 4, 1)), uq.families.Quantiles([0.25, 0.75])
+    )
+    plotting.pit_histogram(prediction, [-1.0, 0.25, 0.75, 9.0], bins=4, ax=ax)
+    heights = [p.get_height() for p in ax.patches if p.get_width() < 0.3]
+    np.testing.assert_allclose(heights, 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["categorical", "bernoulli"])
+def test_classes_have_no_bands_and_no_pit(ax, family):
+    prediction = uq.ClassPrediction(np.ones((1, 4, 2)), family)
+    for draw in (
+        lambda: plotting.prediction_band(prediction, np.arange(4), ax=ax),
+        lambda: plotting.pit_histogram(prediction, np.ones(4), ax=ax),
+        lambda: plotting.coverage_width(prediction, np.ones(4), ax=ax),
+    ):
+        with pytest.raises(ValueError, match="for classes use `reliability_diagram`"):
+            draw()
+
+
+def test_the_style_ends_with_its_block_and_is_that_of_the_functions():
+    names = ["axes.prop_cycle", "axes.spines.top", "legend.frameon"]
+    before = [plt.rcParams[name] for name in names]
+    with plotting.style():
+        figure, (left, right) = plt.subplots(1, 2)
+        assert [plt.rcParams[name] for name in names] != before
+    assert [plt.rcParams[name] for name in names] == before
+    assert not left.spines["top"].get_visible()
+    plotting.training_curve({"loss": [1.0], "val_loss": [1.0]}, ax=right)
+    colors = [line.get_color() for line in right.lines]
+    assert colors == [plotting.BLUE, plotting.ORANGE]
+    assert not right.get_legend().get_frame_on()
+    plt.close(figure)
 
 
 def test_reliability_of_a_regression(ax):

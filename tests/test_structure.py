@@ -38,7 +38,7 @@ ALLOWED = {
     "serving": {"families"},
     "doctor": {"families", "numerics", "layers", "losses", "prediction"},
     "callbacks": {"doctor"},
-    "plotting": {"families", "losses"},
+    "plotting": {"families", "prediction"},
     "tfp": {"families"},
     "testing": {"families"},
     "arguments": set(),
