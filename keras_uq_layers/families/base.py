@@ -371,6 +371,23 @@ class Family:
         inside = ops.isfinite(root)
         return ops.where(inside, root + ops.where(inside, moved / slope, 0.0), root)
 
+    def interval(self, level, params):
+        """Central interval of each output, in the unit of `y`.
+
+        Args:
+            level: Probability that `y` is inside, a float inside (0, 1).
+            params: Tensor of shape `(..., P * D)`.
+
+        Returns:
+            Two tensors of shape `(..., D)`: the quantiles `(1 - level) / 2`
+            and `(1 + level) / 2`.
+
+        Raises:
+            ValueError: `level` is not inside (0, 1).
+        """
+        half = 0.5 * arguments.open_probability("level", level)
+        return self.quantile(0.5 - half, params), self.quantile(0.5 + half, params)
+
     def _spread(self, p, params):
         """`p` as `(*shape, D)` and params as `(*shape, P * D)`."""
         units = self.units(params.shape[-1] if len(params.shape) else None)

@@ -109,6 +109,11 @@ def floor(x):
     return whole - ops.cast(x < whole, x.dtype)
 
 
+def to_numpy(tensor):
+    """A tensor as a float64 NumPy array, from any device and of any dtype."""
+    return np.asarray(ops.convert_to_numpy(tensor), dtype="float64")
+
+
 def finfo(dtype):
     """`numpy.finfo` that knows bfloat16 too."""
     return ml_dtypes.finfo(standardize_dtype(dtype))

@@ -368,7 +368,8 @@ class ClassPrediction(Prediction):
         family: `"categorical"` or `"bernoulli"`.
 
     Attributes:
-        mean: Mean probabilities: of the `K` classes, or of a 1.
+        probabilities: Mean probabilities: of the `K` classes, or of a 1. The
+            `mean` by another name.
         entropy: Entropy of the mean probabilities.
         expected_entropy: Mean entropy of the passes.
         mutual_information: How much the passes disagree; at least 0.
@@ -398,6 +399,10 @@ class ClassPrediction(Prediction):
         if isinstance(self.family, families.Categorical):
             return _plogp(p).sum(axis=-1)
         return _plogp(p) + _plogp(1.0 - p)
+
+    @property
+    def probabilities(self):
+        return self.mean
 
     @functools.cached_property
     def expected_entropy(self):
