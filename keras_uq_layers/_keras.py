@@ -7,6 +7,8 @@ Each function says which version it was seen in.
 
 from typing import Any
 
+import keras
+
 from keras_uq_layers._typing import Tensor
 
 
@@ -44,3 +46,46 @@ def attach_attribute(tensor: Tensor, name: str, value: Any) -> None:
     from keras.src.backend.common.tensor_attributes import set_tensor_attr
 
     set_tensor_attr(tensor, name, value)
+
+
+def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """A model and all layers in it, at any depth. Seen in Keras 3.15."""
+    return list(model._flatten_layers())
+
+
+def producer_of(tensor: keras.KerasTensor) -> Any:
+    """The layer, model or operation that emits a tensor. Seen in Keras 3.15."""
+    return tensor._keras_history.operation
+
+
+def set_direction(metric: keras.metrics.Metric, direction: str) -> None:
+    """Tells callbacks whether a metric is better "up" or "down".
+
+    `EarlyStopping` and its kin read this attribute where they are not given a
+    `mode`; without it they refuse the metric. Seen in Keras 3.15.
+    """
+    metric._direction = direction
+
+
+def reduce_values(
+    values: Tensor,
+    weights: Tensor | None,
+    mask: Tensor | None,
+    reduction: str | None,
+    dtype: str,
+) -> Tensor:
+    """The reduction of `keras.losses.Loss`. Seen in Keras 3.15.
+
+    The mean is over the positions that the mask lets count; weights do not
+    change its divisor. A strategy of `tf.distribute` is taken into account.
+    """
+    from keras.src.losses.loss import reduce_weighted_values
+
+    return reduce_weighted_values(values, weights, mask, reduction, dtype)
+
+
+def in_symbolic_scope() -> bool:
+    """Whether Keras computes shapes only, not values. Seen in Keras 3.15."""
+    from keras.src.backend.common.symbolic_scope import in_symbolic_scope
+
+    return in_symbolic_scope()

@@ -8,6 +8,8 @@ from keras import ops
 
 from keras_uq_layers import _keras
 from keras_uq_layers import arguments
+from keras_uq_layers.families._tag import attach_family
+from keras_uq_layers.families._tag import attached_family
 from keras_uq_layers.registration import register
 from keras_uq_layers.registration import require_keys
 
@@ -141,7 +143,7 @@ class Ensemble(keras.Model):
             # Members have the same inputs, hence the same mask.
             mask = ops.stack([mask] * len(outputs), axis=1)
             _keras.attach_mask(stacked, mask)
-        return stacked
+        return attach_family(stacked, attached_family(outputs[0]))
 
     def compute_output_shape(self, input_shape):
         shape = self.members[0].compute_output_shape(input_shape)
@@ -257,7 +259,7 @@ def _of_member(y_pred, m):
     mask = _keras.mask_of(y_pred)
     if mask is not None:
         _keras.attach_mask(output, mask[:, m])
-    return output
+    return attach_family(output, attached_family(y_pred))
 
 
 def _checked(models):

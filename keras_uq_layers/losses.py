@@ -1,5 +1,7 @@
 """Losses: thin users of a family."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,66 +9,81 @@ from keras import ops
 from keras_uq_layers import _keras
 from keras_uq_layers import arguments
 from keras_uq_layers import families
-from keras_uq_layers.families.scoring import scored
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics import at_least_float32
+from keras_uq_layers.reading import family_of_params
+from keras_uq_layers.reading import is_placeholder
 from keras_uq_layers.registration import register
+from keras_uq_layers.scoring import scored
 
 __all__ = ["CRPS", "NegativeLogLikelihood", "Pinball", "constant_normal_nll"]
-
-
-class _MeanOfValues(keras.losses.Loss):
-    """Keras's own reduction, for values that are there already."""
-
-    def call(self, y_true, y_pred):
-        return y_pred
 
 
 class FamilyLoss(keras.losses.Loss):
     """Abstract: a loss with one value per batch position, read by a family.
 
     Positions that are masked out, or have weight 0, are made safe before the
-    family is evaluated and contribute exactly 0, whatever they hold.
+    family is evaluated. They contribute exactly 0, whatever they hold. A
+    subclass gives `values`.
     """
 
-    def __init__(self, family, reduction, name, dtype):
+    def __init__(
+        self,
+        family: Identifier,
+        reduction: str | None,
+        name: str,
+        dtype: str | None,
+    ) -> None:
         # A log likelihood needs float32 at least, whatever the float type.
         dtype = at_least_float32(dtype or keras.config.floatx())
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self.family = families.get(family)
-        # Under this name: TensorFlow has no root scope "__mean_of_values", which
-        # Keras would make of the class, and the loss may be all there is in a
-        # graph.
-        self._reduce = _MeanOfValues(name=name, reduction=reduction, dtype=dtype)
+        self.family = None if family is None else families.get(family)
+        # A name stands for the head's family of that name, with its arguments.
+        self._given = family if isinstance(family, str) else self.family
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(
+        self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        if self.family is None and is_placeholder(y_pred):
+            return ops.zeros((), dtype=self.dtype)
+        family = family_of_params(y_pred, self._given)
         all_count = sample_weight is None and _keras.mask_of(y_pred) is None
         if isinstance(y_true, np.ndarray) and all_count:
-            # Only what is on the host: inside of `fit` a target outside the
-            # support has a loss of inf and no gradient.
-            self.family.check_target(y_true, y_pred)
+            # Only on the host. In `fit` a target outside the support has a
+            # loss of inf and no gradient.
+            family.check_target(y_true, y_pred)
         y, params, weights, mask, valid = scored(
-            self.family, y_true, y_pred, sample_weight, self.dtype
+            family, y_true, y_pred, sample_weight, self.dtype
         )
-        values = self.call(y, params)
+        values = self.values(family, y, params)
         if valid is not None:
             values = ops.where(valid, values, ops.zeros_like(values))
-        if mask is not None:
-            # As in Keras: the mean is over the positions that count.
-            share = ops.cast(ops.broadcast_to(mask, ops.shape(values)), self.dtype)
-            if self.reduction in ("sum_over_batch_size", "mean"):
-                share = ops.divide_no_nan(share, ops.mean(share))
-            weights = share if weights is None else weights * share
-        if weights is not None:
-            weights = ops.broadcast_to(weights, ops.shape(values))
-        return self._reduce(values, values, sample_weight=weights)
+        return _keras.reduce_values(values, weights, mask, self.reduction, self.dtype)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """One value per batch position, without weights and masks."""
+        return self.values(family_of_params(y_pred, self._given), y_true, y_pred)
+
+    def values(self, family: families.Family, y: Tensor, params: Tensor) -> Tensor:
+        """One value per batch position.
+
+        Args:
+            family: The `families.Family` that reads the params.
+            y: Targets `(..., D)`.
+            params: Params `(..., P * D)`.
+
+        Returns:
+            Tensor of shape `(...)`.
+        """
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
-            "family": families.serialize(self.family),
+            "family": families.serialize(self._given),
             "dtype": self.dtype,
         }
 
@@ -94,7 +111,8 @@ class NegativeLogLikelihood(FamilyLoss):
     `uq.metrics.NegativeLogLikelihood`.
 
     Args:
-        family: Name or object of the family of the head.
+        family: Name or object of a family. None: that of the head which made
+            `y_pred`.
         beta: Between 0 (maximum likelihood) and 1 (the mean learns as with
             squared errors). Seitzer et al. recommend 0.5.
         reduction: As for `keras.losses.Loss`.
@@ -108,12 +126,14 @@ class NegativeLogLikelihood(FamilyLoss):
             positions; a weight of 0 excludes a position even if it is NaN.
 
     Raises:
-        ValueError: An unknown family, a `beta` outside `[0, 1]`, or shapes of
-            targets, params or weights that do not agree.
+        ValueError: An unknown family, or another one than that of the head; a
+            `beta` outside `[0, 1]`; shapes of targets, params or weights that
+            do not agree. Without a `family`, `y_pred` must be the output of a
+            head.
 
     Example:
 
-    >>> loss = uq.losses.NegativeLogLikelihood()
+    >>> loss = uq.losses.NegativeLogLikelihood("normal")
     >>> round(float(loss(np.array([[0.0]]), np.array([[0.0, 1.0]]))), 4)
     0.9189
     >>> round(float(loss(np.array([[0.0]]), np.array([[0.0, 0.01]]))), 4)
@@ -126,29 +146,34 @@ class NegativeLogLikelihood(FamilyLoss):
 
     def __init__(
         self,
-        family="normal",
-        beta=0.0,
-        reduction="sum_over_batch_size",
-        name="negative_log_likelihood",
-        dtype=None,
-    ):
+        family: Identifier = None,
+        beta: float = 0.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "negative_log_likelihood",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(family, reduction, name, dtype)
         self.beta = arguments.probability("beta", beta)
-        if self.beta > 0 and not self.family.independent:
+        if self.family is not None:
+            self._check_beta(self.family)
+
+    def _check_beta(self, family: families.Family) -> None:
+        if self.beta > 0 and not family.independent:
             raise ValueError(
-                f"`beta` must be 0 for the family {self.family.name!r}, whose outputs "
-                f"are correlated: they cannot be weighted one by one. Received: "
-                f"beta={beta!r}"
+                f"`beta` must be 0 for the family {family.name!r}: its outputs are "
+                "correlated and cannot be weighted one by one. Received: "
+                f"beta={self.beta!r}"
             )
 
-    def call(self, y_true, y_pred):
+    def values(self, family: families.Family, y: Tensor, params: Tensor) -> Tensor:
+        self._check_beta(family)
         if self.beta == 0:
-            return -self.family.log_prob(y_true, y_pred)
-        nll = -self.family.marginal_log_prob(y_true, y_pred)
-        factor = ops.power(self.family.variance(y_pred), self.beta)
+            return -family.log_prob(y, params)
+        nll = -family.marginal_log_prob(y, params)
+        factor = ops.power(family.variance(params), self.beta)
         return ops.sum(ops.stop_gradient(factor) * nll, axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "beta": self.beta}
 
 
@@ -168,7 +193,8 @@ class CRPS(FamilyLoss):
     the more robust loss, and not a likelihood: a KL does not belong beside it.
 
     Args:
-        family: Name or object of a family with a `crps`.
+        family: Name or object of a family with a `crps`. None: that of the
+            head which made `y_pred`.
         reduction: As for `keras.losses.Loss`.
         name: Name of the loss.
         dtype: As for `keras.losses.Loss`; float32 at least.
@@ -180,13 +206,14 @@ class CRPS(FamilyLoss):
             positions; a weight of 0 excludes a position even if it is NaN.
 
     Raises:
-        ValueError: An unknown family, or shapes of targets, params or weights
-            that do not agree.
+        ValueError: An unknown family, or another one than that of the head;
+            shapes of targets, params or weights that do not agree. Without a
+            `family`, `y_pred` must be the output of a head.
         NotImplementedError: The family has no CRPS in closed form.
 
     Example:
 
-    >>> loss = uq.losses.CRPS()
+    >>> loss = uq.losses.CRPS("normal")
     >>> round(float(loss(np.array([[0.0]]), np.array([[0.0, 1.0]]))), 4)
     0.2337
 
@@ -197,15 +224,15 @@ class CRPS(FamilyLoss):
 
     def __init__(
         self,
-        family="normal",
-        reduction="sum_over_batch_size",
-        name="crps",
-        dtype=None,
-    ):
+        family: Identifier = None,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "crps",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(family, reduction, name, dtype)
 
-    def call(self, y_true, y_pred):
-        return ops.mean(self.family.crps(y_true, y_pred), axis=-1)
+    def values(self, family: families.Family, y: Tensor, params: Tensor) -> Tensor:
+        return ops.mean(family.crps(y, params), axis=-1)
 
 
 @register("losses.Pinball")
@@ -248,21 +275,27 @@ class Pinball(FamilyLoss):
     """
 
     def __init__(
-        self, levels, reduction="sum_over_batch_size", name="pinball", dtype=None
-    ):
-        super().__init__(families.Quantiles(levels), reduction, name, dtype)
-        self.levels = self.family.levels
+        self,
+        levels: Sequence[float],
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "pinball",
+        dtype: str | None = None,
+    ) -> None:
+        quantiles = families.Quantiles(levels)
+        super().__init__(quantiles, reduction, name, dtype)
+        self.levels = quantiles.levels
 
-    def call(self, y_true, y_pred):
-        return ops.mean(self.family.pinball(y_true, y_pred), axis=-1)
+    def values(self, family: families.Family, y: Tensor, params: Tensor) -> Tensor:
+        assert isinstance(family, families.Quantiles)
+        return ops.mean(family.pinball(y, params), axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         config = super().get_config()
         del config["family"]
         return {**config, "levels": list(self.levels)}
 
 
-def constant_normal_nll(y, y_test=None):
+def constant_normal_nll(y: Tensor, y_test: Tensor | None = None) -> float:
     """Negative log likelihood of the best constant normal, in nats.
 
     ```
@@ -312,7 +345,7 @@ def constant_normal_nll(y, y_test=None):
     return float(nll.sum(axis=1).mean())
 
 
-def _rows(y, name):
+def _rows(y: Tensor, name: str) -> Array:
     array = np.asarray(ops.convert_to_numpy(y), dtype="float64")
     if array.ndim == 0 or array.size == 0:
         raise ValueError(

@@ -1,14 +1,22 @@
 """A model that answers with moments and an interval, to be exported."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_uq_layers import arguments
 from keras_uq_layers import families
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.reading import family_of
 from keras_uq_layers.registration import register
 
 
-def serving_model(model, family="normal", level=0.95):
+def serving_model(
+    model: keras.Model, family: Identifier = None, level: float = 0.95
+) -> keras.Model:
     """The model with its params read: mean, std and interval, by name.
 
     ```
@@ -30,7 +38,8 @@ def serving_model(model, family="normal", level=0.95):
     Args:
         model: A Sequential or Functional model with one output, a params
             tensor `(batch, ..., P * D)`.
-        family: Name or object of the family of that output.
+        family: Name or object of the family of that output. None: that of the
+            model's head, else of its compiled loss.
         level: Probability of the central interval, inside (0, 1).
 
     Returns:
@@ -58,7 +67,7 @@ def serving_model(model, family="normal", level=0.95):
             "`model` must have one output, a tensor of params. Received: a model "
             f"with {len(model.outputs)} outputs"
         )
-    answer = _Answer(family, level, name="answer")
+    answer = _Answer(family_of(model, family), level, name="answer")
     inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     return keras.Model(inputs, answer(model.outputs[0]), name=model.name)
 
@@ -67,20 +76,18 @@ def serving_model(model, family="normal", level=0.95):
 class _Answer(keras.layers.Layer):
     """From params to the dict that `serving_model` documents."""
 
-    def __init__(self, family, level, **kwargs):
+    def __init__(self, family: Identifier, level: float, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.family = families.get(family)
-        self.level = arguments.probability("level", level)
-        if not 0 < self.level < 1:
-            raise arguments.error("level", "inside (0, 1)", level)
+        self.level = arguments.open_probability("level", level)
 
-    def call(self, inputs):
-        family, tail = self.family, 0.5 * (1.0 - self.level)
+    def call(self, inputs: Tensor) -> dict[str, Tensor]:
+        family = self.family
         statistics = {
             "mean": lambda: family.mean(inputs),
             "std": lambda: ops.sqrt(family.variance(inputs)),
-            "lower": lambda: family.quantile(tail, inputs),
-            "upper": lambda: family.quantile(1.0 - tail, inputs),
+            "lower": lambda: family.interval(self.level, inputs)[0],
+            "upper": lambda: family.interval(self.level, inputs)[1],
         }
         answer = {}
         for name, statistic in statistics.items():
@@ -90,7 +97,7 @@ class _Answer(keras.layers.Layer):
                 continue  # not defined for this family
         return answer
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "family": families.serialize(self.family),

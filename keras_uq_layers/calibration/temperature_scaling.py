@@ -6,6 +6,8 @@ from keras import ops
 from keras_uq_layers import arguments
 from keras_uq_layers.calibration._base import to_array
 from keras_uq_layers.calibration.prediction_sets import labels
+from keras_uq_layers.families._tag import attach_family
+from keras_uq_layers.families._tag import attached_family
 from keras_uq_layers.numerics import at_least_float32
 from keras_uq_layers.registration import register
 
@@ -73,7 +75,8 @@ class TemperatureScaling(keras.layers.Layer):
         )
 
     def call(self, inputs):
-        return ops.cast(inputs, self._output_dtype) / self.temperature
+        logits = ops.cast(inputs, self._output_dtype) / self.temperature
+        return attach_family(logits, attached_family(inputs))
 
     def fit(self, logits, y):
         """Sets the temperature of highest likelihood.
@@ -129,7 +132,8 @@ class TemperatureScaling(keras.layers.Layer):
         return input_shape
 
     def compute_output_spec(self, inputs):
-        return KerasTensor(inputs.shape, dtype=self._output_dtype)
+        logits = KerasTensor(inputs.shape, dtype=self._output_dtype)
+        return attach_family(logits, attached_family(inputs))
 
     def get_config(self):
         return {**super().get_config(), "temperature": self.initial_temperature}

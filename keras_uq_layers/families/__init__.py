@@ -87,11 +87,13 @@ def serialize(family):
     """The form of a family in a config, understood by `get`.
 
     Args:
-        family: A `Family`.
+        family: A `Family`, or its name, or None.
 
     Returns:
-        Dict.
+        Dict; a name and None are their own serialized form.
     """
+    if family is None or isinstance(family, str):
+        return family
     return keras.saving.serialize_keras_object(family)
 
 

@@ -6,6 +6,7 @@ from keras import KerasTensor
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers.families._tag import attach_family
 from keras_uq_layers.numerics import at_least_float32
 
 
@@ -78,10 +79,10 @@ class Head(keras.layers.Layer):
         features = self.dense(ops.cast(inputs, self._output_dtype))
         params = self._to_params(features)
         if self.family.target_unit == "affine":
-            return self.family.affine(params, self.target_loc, self.target_scale)
+            params = self.family.affine(params, self.target_loc, self.target_scale)
         if self.family.target_unit == "scale":
-            return self.family.rescale(params, self.target_scale)
-        return params
+            params = self.family.rescale(params, self.target_scale)
+        return attach_family(params, self.family)
 
     def adapt(self, y):
         """Sets the unit of the target, as `keras.layers.Normalization` does.
@@ -161,7 +162,8 @@ class Head(keras.layers.Layer):
 
     def compute_output_spec(self, inputs):
         shape = self.compute_output_shape(inputs.shape)
-        return KerasTensor(shape, dtype=self._output_dtype)
+        params = KerasTensor(shape, dtype=self._output_dtype)
+        return attach_family(params, self.family)
 
     def get_config(self):
         return {

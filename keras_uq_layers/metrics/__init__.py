@@ -1,13 +1,14 @@
 """Metrics: streaming, with weights and masks, thin users of a family."""
 
-from keras_uq_layers.metrics.base import FamilyMetric
-from keras_uq_layers.metrics.base import MeanMetric
-from keras_uq_layers.metrics.calibration import RegressionCalibrationError
+from keras_uq_layers.metrics._base import FamilyMetric
+from keras_uq_layers.metrics._base import MeanMetric
+from keras_uq_layers.metrics.classification import Accuracy
 from keras_uq_layers.metrics.classification import BrierScore
 from keras_uq_layers.metrics.classification import ExpectedCalibrationError
 from keras_uq_layers.metrics.intervals import IntervalCoverage
 from keras_uq_layers.metrics.intervals import IntervalScore
 from keras_uq_layers.metrics.intervals import MeanIntervalWidth
+from keras_uq_layers.metrics.intervals import RegressionCalibrationError
 from keras_uq_layers.metrics.scores import CRPS
 from keras_uq_layers.metrics.scores import MeanAbsoluteError
 from keras_uq_layers.metrics.scores import NegativeLogLikelihood
@@ -16,6 +17,7 @@ from keras_uq_layers.metrics.scores import PredictiveEntropy
 from keras_uq_layers.metrics.scores import RootMeanSquaredError
 
 __all__ = [
+    "Accuracy",
     "BrierScore",
     "CRPS",
     "ExpectedCalibrationError",

@@ -3,9 +3,13 @@
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families import Family
 from keras_uq_layers.families._classes import ClassFamily
-from keras_uq_layers.metrics.base import FamilyMetric
-from keras_uq_layers.metrics.base import MeanMetric
+from keras_uq_layers.metrics._base import FamilyMetric
+from keras_uq_layers.metrics._base import MeanMetric
 from keras_uq_layers.registration import register
 
 # Confidences are sorted into this many bins of equal width before the
@@ -13,11 +17,57 @@ from keras_uq_layers.registration import register
 _FINE_BINS = 2**12
 
 
-def check_classes(family):
-    if not isinstance(family, ClassFamily):
+def _check_classes(family: Family | None) -> None:
+    if family is not None and not isinstance(family, ClassFamily):
         raise arguments.error(
             "family", "one of classes, 'categorical' or 'bernoulli'", family
         )
+
+
+@register("metrics.Accuracy")
+class Accuracy(MeanMetric):
+    """Share of the predictions whose most likely class is the right one.
+
+    `metrics=["accuracy"]` of Keras compares the output with 0.5. The output of
+    a Bernoulli head is a logit, for which the border is 0. This metric reads
+    the family.
+
+    Args:
+        family: `"categorical"`, `"bernoulli"` (every output counts as a
+            prediction), or such an object. None: the family of the head which
+            made the params.
+        name: Name of the metric.
+        dtype: As for `keras.metrics.Metric`; float32 at least.
+
+    Raises:
+        ValueError: Another family, or shapes that do not agree.
+
+    Example:
+
+    >>> metric = uq.metrics.Accuracy("bernoulli")
+    >>> metric.update_state(np.array([1, 1]), np.array([[0.2], [-0.2]]))
+    >>> float(metric.result())
+    0.5
+    """
+
+    direction = "up"
+
+    def __init__(
+        self,
+        family: Identifier = None,
+        name: str = "accuracy",
+        dtype: str | None = None,
+    ) -> None:
+        super().__init__(family, name, dtype)
+        _check_classes(self.family)
+
+    def values(self, family: Family, y: Tensor, params: Tensor) -> Tensor:
+        _check_classes(family)
+        _, right = family.top_label(y, params)
+        # A label that is no class, or a logit that is NaN, must show.
+        right = ops.where((right < 0) | (right > 1), float("nan"), right)
+        right = ops.where(ops.isnan(params[..., :1]), float("nan"), right)
+        return ops.mean(right, axis=-1)
 
 
 @register("metrics.BrierScore")
@@ -33,7 +83,8 @@ class BrierScore(MeanMetric):
     categorical form (Brier's own) is twice the binary one.
 
     Args:
-        family: `"categorical"`, `"bernoulli"`, or such an object.
+        family: `"categorical"`, `"bernoulli"`, or such an object. None: the
+            family of the head which made the params.
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`; float32 at least.
 
@@ -42,7 +93,7 @@ class BrierScore(MeanMetric):
 
     Example:
 
-    >>> metric = uq.metrics.BrierScore()
+    >>> metric = uq.metrics.BrierScore("categorical")
     >>> metric.update_state(np.array([0]), np.array([[0.0, 0.0]]))
     >>> float(metric.result())
     0.5
@@ -52,17 +103,25 @@ class BrierScore(MeanMetric):
         Probability", Monthly Weather Review 78(1).
     """
 
-    def __init__(self, family="categorical", name="brier_score", dtype=None):
-        super().__init__(family, name, dtype)
-        check_classes(self.family)
+    direction = "down"
 
-    def values(self, y, params):
-        y = self.family.align(y, params)
-        outside = self.family.outside_support(y)
+    def __init__(
+        self,
+        family: Identifier = None,
+        name: str = "brier_score",
+        dtype: str | None = None,
+    ) -> None:
+        super().__init__(family, name, dtype)
+        _check_classes(self.family)
+
+    def values(self, family: Family, y: Tensor, params: Tensor) -> Tensor:
+        _check_classes(family)
+        y = family.align(y, params)
+        outside = family.outside_support(y)
         # A label that is no class has no score.
         y = ops.where(outside, ops.full_like(y, float("nan")), y)
-        squares = ops.square(self.family.mean(params) - y)
-        reduce = ops.mean if self.family.independent else ops.sum
+        squares = ops.square(family.mean(params) - y)
+        reduce = ops.mean if family.independent else ops.sum
         return reduce(squares, axis=-1)
 
 
@@ -102,7 +161,7 @@ class ExpectedCalibrationError(FamilyMetric):
 
     Example:
 
-    >>> metric = uq.metrics.ExpectedCalibrationError()
+    >>> metric = uq.metrics.ExpectedCalibrationError("categorical")
     >>> metric.update_state(np.array([0, 1]), np.array([[0.0, 0.0]] * 2))
     >>> float(metric.result())  # confidence 0.5, half of them right
     0.0
@@ -113,19 +172,29 @@ class ExpectedCalibrationError(FamilyMetric):
         Learning", CVPR Workshops, arXiv:1904.01685.
     """
 
+    direction = "down"
+
     def __init__(
-        self, family="categorical", bins=15, adaptive=False, name="ece", dtype=None
-    ):
+        self,
+        family: Identifier = None,
+        bins: int = 15,
+        adaptive: bool = False,
+        name: str = "ece",
+        dtype: str | None = None,
+    ) -> None:
         super().__init__(family, name, dtype)
-        check_classes(self.family)
+        _check_classes(self.family)
         self.bins = arguments.positive_int("bins", bins)
         self.adaptive = arguments.boolean("adaptive", adaptive)
         self._cells = _FINE_BINS if adaptive else self.bins
         # Rows: weight, confidence and accuracy, each a sum over the bin.
         self.sums = self.add_variable((3, self._cells), "zeros", name="sums")
 
-    def accumulate(self, y, params, weights):
-        confidence, right = self.family.top_label(y, params)
+    def accumulate(
+        self, family: Family, y: Tensor, params: Tensor, weights: Tensor
+    ) -> None:
+        _check_classes(family)
+        confidence, right = family.top_label(y, params)
         weights = ops.broadcast_to(ops.expand_dims(weights, -1), ops.shape(confidence))
         confidence, right, weights = (
             ops.reshape(t, (-1,)) for t in (confidence, right, weights)
@@ -141,7 +210,7 @@ class ExpectedCalibrationError(FamilyMetric):
         added = ops.segment_sum(columns, cell, num_segments=self._cells)
         self.sums.assign_add(ops.transpose(added))
 
-    def result(self):
+    def result(self) -> Tensor:
         sums = ops.convert_to_tensor(self.sums)
         if self.adaptive:
             sums = _equal_mass(sums, self.bins)
@@ -149,11 +218,11 @@ class ExpectedCalibrationError(FamilyMetric):
         gaps = ops.sum(ops.abs(right - confidence))
         return ops.divide_no_nan(gaps, ops.sum(weight))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "bins": self.bins, "adaptive": self.adaptive}
 
 
-def _equal_mass(sums, bins):
+def _equal_mass(sums: Tensor, bins: int) -> Tensor:
     """Sums over fine cells to sums over bins of equal weight."""
     weight = sums[0]
     upper = ops.cumsum(weight)

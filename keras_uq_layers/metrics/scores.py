@@ -1,9 +1,15 @@
 """Metrics of the distribution and of its mean."""
 
+from collections.abc import Sequence
+
 from keras import ops
 
 from keras_uq_layers import families
-from keras_uq_layers.metrics.base import MeanMetric
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families import Family
+from keras_uq_layers.metrics._base import MeanMetric
 from keras_uq_layers.registration import register
 
 
@@ -16,7 +22,8 @@ class NegativeLogLikelihood(MeanMetric):
     `uq.losses.NegativeLogLikelihood`.
 
     Args:
-        family: Name or object of the family of the head.
+        family: Name or object of a family. None: that of the
+            head which made the params.
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`; float32 at least.
 
@@ -25,17 +32,21 @@ class NegativeLogLikelihood(MeanMetric):
 
     Example:
 
-    >>> metric = uq.metrics.NegativeLogLikelihood()
+    >>> metric = uq.metrics.NegativeLogLikelihood("normal")
     >>> metric.update_state(np.array([[0.0]]), np.array([[0.0, 1.0]]))
     >>> round(float(metric.result()), 4)
     0.9189
     """
 
-    def __init__(self, family="normal", name="nll", dtype=None):
+    direction = "down"
+
+    def __init__(
+        self, family: Identifier = None, name: str = "nll", dtype: str | None = None
+    ) -> None:
         super().__init__(family, name, dtype)
 
-    def values(self, y, params):
-        return -self.family.log_prob(y, params)
+    def values(self, family: Family, y: Tensor, params: Tensor) -> Tensor:
+        return -family.log_prob(y, params)
 
 
 @register("metrics.MeanAbsoluteError")
@@ -46,7 +57,8 @@ class MeanAbsoluteError(MeanMetric):
     `|y - scale|` in silence; this reads the mean out of it.
 
     Args:
-        family: Name or object of the family of the head.
+        family: Name or object of a family. None: that of the
+            head which made the params.
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`; float32 at least.
 
@@ -55,17 +67,21 @@ class MeanAbsoluteError(MeanMetric):
 
     Example:
 
-    >>> metric = uq.metrics.MeanAbsoluteError()
+    >>> metric = uq.metrics.MeanAbsoluteError("normal")
     >>> metric.update_state(np.array([[2.0]]), np.array([[0.0, 1.0]]))
     >>> float(metric.result())
     2.0
     """
 
-    def __init__(self, family="normal", name="mae", dtype=None):
+    direction = "down"
+
+    def __init__(
+        self, family: Identifier = None, name: str = "mae", dtype: str | None = None
+    ) -> None:
         super().__init__(family, name, dtype)
 
-    def values(self, y, params):
-        return ops.mean(ops.abs(y - self.family.mean(params)), axis=-1)
+    def values(self, family: Family, y: Tensor, params: Tensor) -> Tensor:
+        return ops.mean(ops.abs(y - family.mean(params)), axis=-1)
 
 
 @register("metrics.RootMeanSquaredError")
@@ -75,7 +91,8 @@ class RootMeanSquaredError(MeanMetric):
     In the unit of y.
 
     Args:
-        family: Name or object of the family of the head.
+        family: Name or object of a family. None: that of the
+            head which made the params.
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`; float32 at least.
 
@@ -84,19 +101,23 @@ class RootMeanSquaredError(MeanMetric):
 
     Example:
 
-    >>> metric = uq.metrics.RootMeanSquaredError()
+    >>> metric = uq.metrics.RootMeanSquaredError("normal")
     >>> metric.update_state(np.array([[2.0]]), np.array([[0.0, 1.0]]))
     >>> float(metric.result())
     2.0
     """
 
-    def __init__(self, family="normal", name="rmse", dtype=None):
+    direction = "down"
+
+    def __init__(
+        self, family: Identifier = None, name: str = "rmse", dtype: str | None = None
+    ) -> None:
         super().__init__(family, name, dtype)
 
-    def values(self, y, params):
-        return ops.mean(ops.square(y - self.family.mean(params)), axis=-1)
+    def values(self, family: Family, y: Tensor, params: Tensor) -> Tensor:
+        return ops.mean(ops.square(y - family.mean(params)), axis=-1)
 
-    def result(self):
+    def result(self) -> Tensor:
         return ops.sqrt(super().result())
 
 
@@ -108,7 +129,8 @@ class CRPS(MeanMetric):
     See `uq.losses.CRPS`.
 
     Args:
-        family: Name or object of a family with a `crps`.
+        family: Name or object of a family with a `crps`. None: that of the
+            head which made the params.
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`; float32 at least.
 
@@ -118,17 +140,21 @@ class CRPS(MeanMetric):
 
     Example:
 
-    >>> metric = uq.metrics.CRPS()
+    >>> metric = uq.metrics.CRPS("normal")
     >>> metric.update_state(np.array([[0.0]]), np.array([[0.0, 1.0]]))
     >>> round(float(metric.result()), 4)
     0.2337
     """
 
-    def __init__(self, family="normal", name="crps", dtype=None):
+    direction = "down"
+
+    def __init__(
+        self, family: Identifier = None, name: str = "crps", dtype: str | None = None
+    ) -> None:
         super().__init__(family, name, dtype)
 
-    def values(self, y, params):
-        return ops.mean(self.family.crps(y, params), axis=-1)
+    def values(self, family: Family, y: Tensor, params: Tensor) -> Tensor:
+        return ops.mean(family.crps(y, params), axis=-1)
 
 
 @register("metrics.PredictiveEntropy")
@@ -140,7 +166,8 @@ class PredictiveEntropy(MeanMetric):
     continuous quantity it may be negative, like a log likelihood.
 
     Args:
-        family: Name or object of a family with an `entropy`.
+        family: Name or object of a family with an `entropy`. None: that of the
+            head which made the params.
         name: Name of the metric.
         dtype: As for `keras.metrics.Metric`; float32 at least.
 
@@ -156,11 +183,13 @@ class PredictiveEntropy(MeanMetric):
     0.6931
     """
 
-    def __init__(self, family="categorical", name="entropy", dtype=None):
+    def __init__(
+        self, family: Identifier = None, name: str = "entropy", dtype: str | None = None
+    ) -> None:
         super().__init__(family, name, dtype)
 
-    def values(self, y, params):
-        entropy = self.family.entropy(params)
+    def values(self, family: Family, y: Tensor, params: Tensor) -> Tensor:
+        entropy = family.entropy(params)
         joint = len(entropy.shape) < len(params.shape)
         return entropy if joint else ops.sum(entropy, axis=-1)
 
@@ -186,14 +215,20 @@ class Pinball(MeanMetric):
     0.55
     """
 
-    def __init__(self, levels, name="pinball", dtype=None):
-        super().__init__(families.Quantiles(levels), name, dtype)
-        self.levels = self.family.levels
+    direction = "down"
 
-    def values(self, y, params):
-        return ops.mean(self.family.pinball(y, params), axis=-1)
+    def __init__(
+        self, levels: Sequence[float], name: str = "pinball", dtype: str | None = None
+    ) -> None:
+        quantiles = families.Quantiles(levels)
+        super().__init__(quantiles, name, dtype)
+        self.levels = quantiles.levels
 
-    def get_config(self):
+    def values(self, family: Family, y: Tensor, params: Tensor) -> Tensor:
+        assert isinstance(family, families.Quantiles)
+        return ops.mean(family.pinball(y, params), axis=-1)
+
+    def get_config(self) -> Config:
         config = super().get_config()
         del config["family"]
         return {**config, "levels": list(self.levels)}

@@ -6,7 +6,6 @@ from keras import ops
 from keras import tree
 
 from keras_uq_layers import arguments
-from keras_uq_layers import families
 from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.prediction.prediction import ClassPrediction
 from keras_uq_layers.prediction.prediction import Prediction
@@ -14,6 +13,7 @@ from keras_uq_layers.prediction.prediction import check_density
 from keras_uq_layers.prediction.sampler import Sampler
 from keras_uq_layers.prediction.sampler import rows_at_a_time
 from keras_uq_layers.prediction.sampler import seed_generators
+from keras_uq_layers.reading import family_of
 
 _CACHE = "_uq_predict_cache"
 _CACHED_SAMPLERS = 4
@@ -22,7 +22,7 @@ _CACHED_SAMPLERS = 4
 def predict(
     model,
     x,
-    family="normal",
+    family=None,
     samples=100,
     batch_size=None,
     seed=None,
@@ -72,7 +72,10 @@ def predict(
         model: A Keras model with one output, `(N, ..., P * D)`.
         x: Inputs as for `model.predict`: an array, a list or dict of arrays, a
             `tf.data.Dataset`, a generator (with `steps`), a `PyDataset`.
-        family: Name or object of the family of the output.
+        family: Name or object of the family of the output. None: that of the
+            model's head, else of its compiled loss, else the one that the last
+            activation or Keras's loss stands for (a softmax, a sigmoid, a cross
+            entropy). A family that contradicts the model is an error.
         samples: Number of passes, a positive integer.
         batch_size: Rows at a time. None: up to 8192, fewer where activations
             are large, 256 where their sizes are not known. Only for arrays.
@@ -116,11 +119,11 @@ def predict(
     if batch_size is not None:
         batch_size = arguments.positive_int("batch_size", batch_size)
     keep_samples = arguments.boolean("keep_samples", keep_samples)
-    family = families.get(family)
     arrays = _is_arrays(x)
     if arrays and _rows(x) == 0:
         raise _empty()
     _build(model, x, arrays)
+    family = family_of(model, family)
     sampler = _sampler(model, samples, family, keep_samples)
     sampler.seed(random.randint(0, 2**31 - 1) if seed is None else seed)
     if arrays and batch_size is None:
