@@ -1,18 +1,27 @@
-"""What a public namespace shows, and what it loads on first use (PEP 562)."""
+"""What a public namespace shows, loads on first use, and answers (PEP 562)."""
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Mapping
 from typing import Any
+
+from keras_uq_layers import _other_names
+
+_PACKAGE = "keras_uq_layers"
 
 
 def define(module: str, lazy: Mapping[str, str] | None = None) -> None:
     """Makes a module show its `__all__` alone, and load some names on first use.
 
     Without this, `dir` and completion list every import and helper of the
-    module beside its public names. Call it at the end of the module. Type
-    checkers see the lazy names through `typing.TYPE_CHECKING`, as everything
-    else of the module: a `__getattr__` in the source would hide typing errors.
+    module beside its public names. A name that the module does not have is
+    answered by the name to write instead, where there is one. Call it at the
+    end of the module.
+
+    Type checkers do not see the effect: a `__getattr__` in the source would
+    make them accept every name. Import lazy names under
+    `typing.TYPE_CHECKING`, too.
 
     Args:
         module: The `__name__` of the module.
@@ -24,11 +33,11 @@ def define(module: str, lazy: Mapping[str, str] | None = None) -> None:
 
     def get(name: str) -> Any:
         if name not in sources:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        source = importlib.import_module(sources[name])
-        found = source
-        if source.__name__ != f"{module}.{name}":
-            found = getattr(source, name)
+            message = f"module {module!r} has no attribute {name!r}{hint(name)}"
+            raise AttributeError(message, name=name, obj=namespace)
+        found = importlib.import_module(sources[name])
+        if found.__name__ != f"{module}.{name}":
+            found = getattr(found, name)
         setattr(namespace, name, found)
         return found
 
@@ -37,3 +46,24 @@ def define(module: str, lazy: Mapping[str, str] | None = None) -> None:
         return sorted({*namespace.__all__, *special})
 
     namespace.__dict__.update(__getattr__=get, __dir__=names)
+
+
+def hint(name: str) -> str:
+    """The end of an error on an unknown name: what to write instead, or nothing."""
+    if name.startswith("_"):
+        return ""
+    answer = _other_names.suggest(name) or ", ".join(_homes(name))
+    return f". Here: {answer}" if answer else ""
+
+
+def _homes(name: str) -> list[str]:
+    """Where this package has a public name, such as "`uq.losses.CRPS`"."""
+    package = sys.modules[_PACKAGE]
+    homes = [f"`uq.{name}`"] if name in package.__all__ else []
+    for space in package.__all__:
+        # Found by its file: the value of a lazy name would be loaded.
+        if importlib.util.find_spec(f"{_PACKAGE}.{space}"):
+            module = importlib.import_module(f"{_PACKAGE}.{space}")
+            if name in module.__all__:
+                homes.append(f"`uq.{space}.{name}`")
+    return homes

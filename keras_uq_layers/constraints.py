@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_uq_layers import _namespace
 from keras_uq_layers import arguments
 from keras_uq_layers.registration import register
 
@@ -42,3 +43,6 @@ class MinValue(keras.constraints.Constraint):
 
     def get_config(self):
         return {"min_value": self.min_value}
+
+
+_namespace.define(__name__)

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_uq_layers import _keras
+from keras_uq_layers import _namespace
 from keras_uq_layers import arguments
 from keras_uq_layers import families
 from keras_uq_layers._typing import Array
@@ -353,3 +354,6 @@ def _rows(y: Tensor, name: str) -> Array:
             f"Received: {name} of shape {array.shape}"
         )
     return array.reshape(-1, array.shape[-1] if array.ndim > 1 else 1)
+
+
+_namespace.define(__name__)

@@ -22,6 +22,7 @@ from typing import TypeVar
 import numpy as np
 from keras import ops
 
+from keras_uq_layers import _namespace
 from keras_uq_layers import arguments
 from keras_uq_layers import families
 from keras_uq_layers._typing import Array
@@ -464,3 +465,6 @@ def _top_label(prediction: Prediction, y: Tensor) -> tuple[Array, Array]:
     family = type(prediction.family)(from_logits=False)
     confidence, right = family.top_label(np.asarray(y), prediction.mean)
     return ops.convert_to_numpy(confidence).ravel(), ops.convert_to_numpy(right).ravel()
+
+
+_namespace.define(__name__)

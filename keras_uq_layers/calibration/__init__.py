@@ -11,6 +11,7 @@ import json
 
 import keras
 
+from keras_uq_layers import _namespace
 from keras_uq_layers.calibration.conformal import ConformalQuantile
 from keras_uq_layers.calibration.conformal import SplitConformal
 from keras_uq_layers.calibration.isotonic import IsotonicCalibration
@@ -53,3 +54,5 @@ __all__ = [
     "load",
     "save",
 ]
+
+_namespace.define(__name__)

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_uq_layers import _namespace
 from keras_uq_layers.families.base import Family
 from keras_uq_layers.families.bernoulli import Bernoulli
 from keras_uq_layers.families.beta import Beta
@@ -79,7 +80,7 @@ def get(identifier):
     names = ", ".join(repr(name) for name in sorted(_BY_NAME))
     raise ValueError(
         f"`family` must be one of {names} or a `families.Family` object. "
-        f"Received: family={identifier!r}"
+        f"Received: family={identifier!r}{_namespace.hint(str(identifier))}"
     )
 
 
@@ -117,3 +118,5 @@ __all__ = [
     "get",
     "serialize",
 ]
+
+_namespace.define(__name__)

@@ -1,5 +1,6 @@
 """The layers: thin stateful shells over numerics, families and posteriors."""
 
+from keras_uq_layers import _namespace
 from keras_uq_layers.layers.bump_layer import BumpLayer
 from keras_uq_layers.layers.concrete_dropout import ConcreteDropout
 from keras_uq_layers.layers.constant_variance_head import ConstantVarianceHead
@@ -33,3 +34,5 @@ __all__ = [
     "SpatialMCDropout2D",
     "SpatialMCDropout3D",
 ]
+
+_namespace.define(__name__)

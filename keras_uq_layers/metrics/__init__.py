@@ -1,5 +1,6 @@
 """Metrics: streaming, with weights and masks, thin users of a family."""
 
+from keras_uq_layers import _namespace
 from keras_uq_layers.metrics._base import FamilyMetric
 from keras_uq_layers.metrics._base import MeanMetric
 from keras_uq_layers.metrics.classification import Accuracy
@@ -33,3 +34,5 @@ __all__ = [
     "RegressionCalibrationError",
     "RootMeanSquaredError",
 ]
+
+_namespace.define(__name__)

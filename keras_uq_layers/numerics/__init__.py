@@ -6,6 +6,7 @@ Arguments outside the domain (a scale that is not positive, a probability
 outside `[0, 1]`) give NaN, as in SciPy.
 """
 
+from keras_uq_layers import _namespace
 from keras_uq_layers.numerics.beta import beta_crps
 from keras_uq_layers.numerics.beta import beta_log_prob
 from keras_uq_layers.numerics.beta import betainc
@@ -151,3 +152,5 @@ __all__ = [
     "widen",
     "within_support",
 ]
+
+_namespace.define(__name__)

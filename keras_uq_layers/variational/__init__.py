@@ -1,5 +1,6 @@
 """Distributions over weights: posteriors that are learned, and priors."""
 
+from keras_uq_layers import _namespace
 from keras_uq_layers.variational.posteriors import FullCovarianceNormal
 from keras_uq_layers.variational.posteriors import LowRankNormal
 from keras_uq_layers.variational.posteriors import MeanFieldNormal
@@ -21,3 +22,5 @@ __all__ = [
     "get_posterior",
     "get_prior",
 ]
+
+_namespace.define(__name__)
