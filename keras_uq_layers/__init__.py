@@ -10,10 +10,11 @@ from keras_uq_layers import families
 from keras_uq_layers import losses
 from keras_uq_layers import metrics
 from keras_uq_layers import numerics
-from keras_uq_layers import variational
+from keras_uq_layers import posteriors
+from keras_uq_layers import priors
 from keras_uq_layers._version import __version__
 from keras_uq_layers.calibration import TemperatureScaling
-from keras_uq_layers.deterministic import to_deterministic
+from keras_uq_layers.conversion import to_deterministic
 from keras_uq_layers.ensemble import Ensemble
 from keras_uq_layers.ensemble import bootstrap_weights
 from keras_uq_layers.layers import *  # noqa: F403
@@ -51,12 +52,13 @@ __all__ = [
     "metrics",
     "numerics",
     "plotting",
+    "posteriors",
     "predict",
+    "priors",
     "serving_model",
     "testing",
     "to_deterministic",
     "to_tfp",
-    "variational",
     *_layers,
 ]
 

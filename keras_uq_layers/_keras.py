@@ -5,9 +5,16 @@ attribute of a Keras object. A new release of Keras is one file to check.
 Each function says which version it was seen in.
 """
 
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
+
+# `keras.layers.RNN` calls these methods of its cell when a sequence begins and
+# ends, if the cell is an instance of this class. Seen in Keras 3.15.
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell as DropoutRNNCell
 
 from keras_uq_layers._typing import Tensor
 
@@ -48,9 +55,9 @@ def attach_attribute(tensor: Tensor, name: str, value: Any) -> None:
     set_tensor_attr(tensor, name, value)
 
 
-def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """A model and all layers in it, at any depth. Seen in Keras 3.15."""
-    return list(model._flatten_layers())
+def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """A layer or model and all layers in it, at any depth. Seen in Keras 3.15."""
+    return list(layer._flatten_layers())
 
 
 def producer_of(tensor: keras.KerasTensor) -> Any:
@@ -89,3 +96,75 @@ def in_symbolic_scope() -> bool:
     from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
     return in_symbolic_scope()
+
+
+def export_format() -> str | None:
+    """The format that `Model.export` is writing, or None. Seen in Keras 3.15.
+
+    Keras has no hook for an export, so we look for `Model.export` on the call
+    stack. If Keras renames its argument `format`, this raises a KeyError.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is keras.Model.export.__code__:
+            return frame.f_locals["format"]
+        frame = frame.f_back
+    return None
+
+
+def is_traced(tensor: Tensor) -> bool:
+    """Whether a tensor stands in a graph that is being traced.
+
+    Keras 3.15 has no such function for all backends. On PyTorch the question
+    is whether the code that runs is being compiled or exported.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return not hasattr(tensor, "numpy")  # which eager tensors have
+    if backend == "jax":
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
+    import torch
+
+    return torch.compiler.is_compiling()
+
+
+def seed_generators_of(layer: keras.layers.Layer) -> list[keras.random.SeedGenerator]:
+    """The seed generators of a layer itself, in order. Seen in Keras 3.15.
+
+    Keras tracks each generator that becomes an attribute of a layer, but not
+    those of the layers inside.
+    """
+    return layer._seed_generators
+
+
+def trainable_when_built(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """The weights that were added as trainable, at any depth. Seen in Keras 3.15.
+
+    Unlike `trainable_variables` this list holds the weights of frozen layers,
+    too, and its order never changes.
+    """
+    return [v for part in all_layers(layer) for v in part._trainable_variables]
+
+
+def without_autocast() -> AbstractContextManager:
+    """A scope in which variables are read in their own dtype. Seen in Keras 3.15.
+
+    While a layer is called, Keras casts its variables to the compute dtype.
+    """
+    from keras.src.backend.common.variables import AutocastScope
+
+    return AutocastScope(None)
+
+
+def is_default(method: Callable) -> bool:
+    """Whether a layer inherits its `build` from Keras. Seen in Keras 3.15."""
+    from keras.src.utils.python_utils import is_default
+
+    return is_default(method)
+
+
+def build_shapes(layer: keras.layers.Layer) -> dict[str, Any]:
+    """The arguments that a layer was built with, by name. Seen in Keras 3.15."""
+    return dict(layer._build_shapes_dict)

@@ -137,18 +137,18 @@ CASES = [
             expect={"trainable": trainable, **DENSE_VARIATIONAL},
         )
         for posterior, trainable, options in [
-            ("mean_field", 2, {"estimator": "local_reparameterization"}),
-            ("mean_field", 2, {"estimator": "flipout"}),
+            ("mean_field", 3, {"estimator": "local_reparameterization"}),
+            ("mean_field", 3, {"estimator": "flipout"}),
             ("mean_field", 3, {"deterministic_bias": True, "activation": "tanh"}),
-            ("low_rank", 3, {}),
-            ("full_covariance", 3, {}),
+            ("low_rank", 4, {}),
+            ("full_covariance", 4, {}),
         ]
     ],
     Case(
         "DenseVariational",
         {"units": 4, "kl_weight": 0.01, "prior": "scale_mixture"},
         (4, 2, 3),
-        expect={"trainable": 2, **DENSE_VARIATIONAL, "seeds": 2},
+        expect={"trainable": 3, **DENSE_VARIATIONAL, "seeds": 2},
     ),
     *[
         Case(
@@ -158,14 +158,14 @@ CASES = [
             expect={"trainable": trainable, **DENSE_VARIATIONAL},
         )
         for layer, shape, trainable, options in [
-            ("Conv1DVariational", (3, 6, 2), 2, {"padding": "causal"}),
+            ("Conv1DVariational", (3, 6, 2), 3, {"padding": "causal"}),
             (
                 "Conv1DVariational",
                 (3, 6, 2),
-                3,
+                4,
                 {"posterior": "low_rank", "dilation_rate": 2},
             ),
-            ("Conv2DVariational", (3, 6, 5, 2), 2, {"estimator": "flipout"}),
+            ("Conv2DVariational", (3, 6, 5, 2), 3, {"estimator": "flipout"}),
             (
                 "Conv2DVariational",
                 (3, 6, 5, 2),

@@ -37,7 +37,7 @@ def test_examples(module):
 def public_objects():
     namespaces = [
         uq, uq.numerics, uq.families, uq.losses, uq.metrics, uq.constraints,
-        uq.variational, uq.testing,
+        uq.posteriors, uq.priors, uq.testing,
     ]  # fmt: skip
     seen = set()
     for namespace in namespaces:
@@ -69,7 +69,8 @@ def test_every_layer_loss_and_metric_is_registered():
         uq.losses,
         uq.metrics,
         uq.families,
-        uq.variational,
+        uq.posteriors,
+        uq.priors,
         uq.constraints,
     ):
         for name in namespace.__all__:

@@ -200,8 +200,8 @@ def too_short(name):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (without("1"), "'random' expected 3 variables, but received 2"),
-        (too_short("0"), "name=random.*posterior_loc"),
+        (without("1"), "'random' expected 4 variables, but received 3"),
+        (too_short("0"), "name=random.*kernel"),
         (too_short("seed_state_0"), "name=random.*seed_generator_state"),
     ],
 )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 import keras_uq_layers as uq
-from keras_uq_layers.layers._variational import RandomWeights
+from keras_uq_layers.layers._random_weights import RandomWeights
 from keras_uq_layers.numerics import normal_kl
 from keras_uq_layers.numerics import normal_log_prob
 
@@ -323,8 +323,8 @@ def test_kl_against_the_closed_form_of_two_normals(posterior):
         2,
         kl_weight=0.1,
         posterior=posterior,
-        prior=uq.variational.NormalPrior(0.7),
-        bias_prior=uq.variational.NormalPrior(3.0),
+        prior=uq.priors.NormalPrior(0.7),
+        bias_prior=uq.priors.NormalPrior(3.0),
     )
     layer.build((None, 3))
     randomize(layer)
@@ -353,7 +353,7 @@ def test_kl_against_the_closed_form_of_two_normals(posterior):
 def test_normal_prior_is_the_library_s_kl(loc, log_scale, log_prior):
     loc = np.full(3, loc, "float32")
     scale = np.full(3, 10.0**log_scale, "float32")
-    prior = uq.variational.NormalPrior(10.0**log_prior)
+    prior = uq.priors.NormalPrior(10.0**log_prior)
     expected = 3 * float(normal_kl(loc, scale, 0.0, 10.0**log_prior)[0])
     got = float(
         prior.kl(ops.convert_to_tensor(loc), ops.convert_to_tensor(scale), None)
@@ -362,13 +362,13 @@ def test_normal_prior_is_the_library_s_kl(loc, log_scale, log_prior):
 
 
 def test_kl_is_zero_at_the_prior_however_many_weights():
-    prior = uq.variational.NormalPrior(1.0)
+    prior = uq.priors.NormalPrior(1.0)
     ones = ops.ones((1_000_000,))
     assert float(prior.kl(0.0 * ones, ones, None)) == 0.0
 
 
 def test_scale_mixture_kl_is_unbiased():
-    prior = uq.variational.ScaleMixturePrior(0.3, 1.0, 0.1)
+    prior = uq.priors.ScaleMixturePrior(0.3, 1.0, 0.1)
     layer = uq.DenseVariational(1, kl_weight=1.0, prior=prior, use_bias=False, seed=0)
     layer.build((None, 1))
     randomize(layer)
@@ -385,7 +385,7 @@ def test_scale_mixture_kl_is_unbiased():
 
 def test_learned_prior_scale_reaches_the_empirical_bayes_optimum():
     """With a frozen posterior the best scale is the root of E w^2."""
-    prior = uq.variational.NormalPrior(1.0, trainable_scale=True)
+    prior = uq.priors.NormalPrior(1.0, trainable_scale=True)
     layer = uq.DenseVariational(4, kl_weight=1.0, prior=prior)
     layer.build((None, 3))
     randomize(layer, scale=0.3)
@@ -394,14 +394,14 @@ def test_learned_prior_scale_reaches_the_empirical_bayes_optimum():
         for k in ("kernel", "bias")
     ]
     best = np.sqrt(np.concatenate([m.ravel() for m in moments]).mean())
-    scale = layer.prior.scale
+    prior = layer.prior
     target = ops.convert_to_tensor(best, "float32")
     from keras_uq_layers.numerics import positive_inverse
 
     values = []
     for factor in (0.9, 1.0, 1.1):
-        layer.prior._raw_scale.assign(positive_inverse(factor * target, 1e-6))
-        assert float(scale()) == pytest.approx(factor * best, rel=1e-4)
+        prior._raw_scale.assign(positive_inverse(factor * target, 1e-6))
+        assert float(prior.scale) == pytest.approx(factor * best, rel=1e-4)
         values.append(float(layer.kl()))
     assert values[1] < min(values[0], values[2])
 
@@ -490,7 +490,9 @@ def test_convolution_at_the_mean_is_that_of_keras(rank, options):
             8, 2, **options, activation="tanh", kl_weight=0.0, estimator=estimator
         )
         layer.build(shape)
-        layer.posterior_loc.assign(RNG.normal(size=layer.posterior_loc.shape))
+        layer.kernel.assign(RNG.normal(size=layer.kernel.shape))
+        if layer.bias is not None:
+            layer.bias.assign(RNG.normal(size=layer.bias.shape))
         layer.posterior._raw_scale.assign(-50.0 * np.ones(layer.posterior.size))
         plain, weights = layer.deterministic()
         plain.build(shape)
@@ -556,7 +558,7 @@ def test_convolution_errors():
         ),
         (
             {"kl_weight": 1.0, "prior": 3},
-            "`prior` must be one of 'normal', 'scale_mixture' or a `variational.Prior`",
+            "`prior` must be one of 'normal', 'scale_mixture' or a `priors.Prior`",
         ),
     ],
 )

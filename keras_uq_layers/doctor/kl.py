@@ -12,7 +12,7 @@ from keras_uq_layers.doctor.gradients import to_numpy
 from keras_uq_layers.families import Normal
 from keras_uq_layers.layers import NormalLikelihood
 from keras_uq_layers.layers import NormalSampling
-from keras_uq_layers.layers._variational import WeightLoss
+from keras_uq_layers.layers._kl import KLRegularizer
 from keras_uq_layers.numerics import normal_kl
 
 _DRAWS = 8
@@ -23,7 +23,7 @@ _WIDE = 8.0  # standard deviations of y; sound posteriors start below 0.1
 
 def _of_weights(context):
     """Terms of this package's variational layers: the KL of their weights."""
-    return [a for a in context.added if isinstance(a.regularizer, WeightLoss)]
+    return [a for a in context.added if isinstance(a.regularizer, KLRegularizer)]
 
 
 def _by_layers(context):

@@ -4,18 +4,18 @@ from keras_uq_layers import _namespace
 from keras_uq_layers.layers.bump_layer import BumpLayer
 from keras_uq_layers.layers.concrete_dropout import ConcreteDropout
 from keras_uq_layers.layers.constant_variance_head import ConstantVarianceHead
-from keras_uq_layers.layers.conv1d_variational import Conv1DVariational
-from keras_uq_layers.layers.conv2d_variational import Conv2DVariational
-from keras_uq_layers.layers.conv3d_variational import Conv3DVariational
+from keras_uq_layers.layers.conv_variational import Conv1DVariational
+from keras_uq_layers.layers.conv_variational import Conv2DVariational
+from keras_uq_layers.layers.conv_variational import Conv3DVariational
 from keras_uq_layers.layers.dense_variational import DenseVariational
 from keras_uq_layers.layers.distribution_head import DistributionHead
 from keras_uq_layers.layers.mc_dropout import MCDropout
 from keras_uq_layers.layers.normal_likelihood import NormalLikelihood
 from keras_uq_layers.layers.normal_sampling import NormalSampling
-from keras_uq_layers.layers.spatial_mc_dropout1d import SpatialMCDropout1D
-from keras_uq_layers.layers.spatial_mc_dropout2d import SpatialMCDropout2D
-from keras_uq_layers.layers.spatial_mc_dropout3d import SpatialMCDropout3D
-from keras_uq_layers.layers.variational import Variational
+from keras_uq_layers.layers.spatial_mc_dropout import SpatialMCDropout1D
+from keras_uq_layers.layers.spatial_mc_dropout import SpatialMCDropout2D
+from keras_uq_layers.layers.spatial_mc_dropout import SpatialMCDropout3D
+from keras_uq_layers.layers.variational_wrapper import Variational
 
 __all__ = [
     "BumpLayer",

@@ -3,9 +3,8 @@
 import keras
 
 from keras_uq_layers import arguments
+from keras_uq_layers.layers._seeding import SavedSeeds
 from keras_uq_layers.layers._seeding import SeedGenerator
-from keras_uq_layers.layers._seeding import load_seed_states
-from keras_uq_layers.layers._seeding import save_seed_states
 
 
 def dropout_rate(name, rate):
@@ -15,7 +14,7 @@ def dropout_rate(name, rate):
     return rate
 
 
-class MonteCarloDropout(keras.layers.Layer):
+class MonteCarloDropout(SavedSeeds, keras.layers.Layer):
     """Abstract: dropout whatever `training` says.
 
     A subclass gives `_noise_shape(inputs)`.
@@ -48,13 +47,6 @@ class MonteCarloDropout(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
-
-    def save_own_variables(self, store):
-        super().save_own_variables(store)
-        save_seed_states([self.seed_generator], store)
-
-    def load_own_variables(self, store):
-        super().load_own_variables(load_seed_states([self.seed_generator], store))
 
     def get_config(self):
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}

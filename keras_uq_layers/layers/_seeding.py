@@ -1,17 +1,16 @@
 """The random numbers of a layer: their seeds, on every device and in files.
 
 Keras saves no seed state, so that a model that is loaded again would repeat
-its first draws. With `save_seed_states`, it continues the stream.
+its first draws. With the mixin `SavedSeeds` it continues the stream.
 """
-
-import sys
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_uq_layers import _keras
+
 _PREFIX = "seed_state"
-_EXPORT = keras.Model.export.__code__
 # The format of `Model.export` that keeps variables, hence the seed states.
 _STATEFUL_FORMAT = "tf_saved_model"
 _GOLDEN_RATIO = 0x9E3779B9 - 2**32  # as an int32: apart from any seed in use
@@ -29,8 +28,10 @@ class SeedGenerator(keras.random.SeedGenerator):
     """
 
     def next(self, ordered=True):
-        _refuse_export_without_state()
-        return super().next(ordered)
+        seed = super().next(ordered)
+        if _keras.is_traced(seed):  # once per trace, and never in an eager draw
+            _refuse_export_without_state()
+        return seed
 
     def per_example(self):
         """This generator, with seeds that differ between replicas."""
@@ -74,18 +75,10 @@ def _refuse_export_without_state():
     """Raises an error in an export to a format that would freeze the draw.
 
     In ONNX the seed state is a constant, and the exporter folds the draw of
-    the weights with it: a file that loads, and is never random. Keras tells
-    nobody that it exports, so the frames of its own call are looked at.
+    the weights with it. The file would load and never be random.
     """
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code is _EXPORT:
-            break
-        frame = frame.f_back
-    else:
-        return
-    exported = frame.f_locals["format"]
-    if exported != _STATEFUL_FORMAT:
+    exported = _keras.export_format()
+    if exported not in (None, _STATEFUL_FORMAT):
         raise ValueError(
             f"`format` must be {_STATEFUL_FORMAT!r} for a model that draws random "
             "numbers: other formats keep no seed state, and would repeat one draw "
@@ -94,22 +87,25 @@ def _refuse_export_without_state():
         )
 
 
-def save_seed_states(generators, store):
-    """Adds the states to what `save_own_variables` stores."""
-    for i, generator in enumerate(generators):
-        store[f"{_PREFIX}_{i}"] = ops.convert_to_numpy(generator.state)
+class SavedSeeds:
+    """Mixin for layers: the seed states of a layer are saved with its weights.
 
-
-def load_seed_states(generators, store):
-    """Restores the states; returns the rest, for `load_own_variables`.
-
-    A file without the states is fine: the generators stay where they are.
+    A file without the states loads, too. The generators then stay where they
+    are.
     """
-    stored = list(store.keys())  # an HDF5 entry is no dict
-    for i, generator in enumerate(generators):
-        key = f"{_PREFIX}_{i}"
-        if key in stored:
-            # The dtype of the state differs between backends.
-            state = np.asarray(store[key]).astype(generator.state.dtype)
-            generator.state.assign(state)
-    return {k: store[k] for k in stored if not k.startswith(_PREFIX)}
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        for i, generator in enumerate(_keras.seed_generators_of(self)):
+            store[f"{_PREFIX}_{i}"] = ops.convert_to_numpy(generator.state)
+
+    def load_own_variables(self, store):
+        stored = list(store.keys())  # an HDF5 entry is no dict
+        for i, generator in enumerate(_keras.seed_generators_of(self)):
+            key = f"{_PREFIX}_{i}"
+            if key in stored:
+                # The dtype of the state differs between backends.
+                state = np.asarray(store[key]).astype(generator.state.dtype)
+                generator.state.assign(state)
+        weights = {k: store[k] for k in stored if not k.startswith(_PREFIX)}
+        super().load_own_variables(weights)

@@ -4,13 +4,12 @@ import keras
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers.layers._kl import KLRegularizer
+from keras_uq_layers.layers._kl import add_kl_weight
+from keras_uq_layers.layers._kl import check_kl_weight
 from keras_uq_layers.layers._monte_carlo import dropout_rate
+from keras_uq_layers.layers._seeding import SavedSeeds
 from keras_uq_layers.layers._seeding import SeedGenerator
-from keras_uq_layers.layers._seeding import load_seed_states
-from keras_uq_layers.layers._seeding import save_seed_states
-from keras_uq_layers.layers._variational import WeightLoss
-from keras_uq_layers.layers._variational import check_kl_weight
-from keras_uq_layers.numerics import at_least_float32
 from keras_uq_layers.numerics import bernoulli_entropy
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.registration import register
@@ -20,7 +19,7 @@ _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
 @register("ConcreteDropout")
-class ConcreteDropout(keras.layers.Wrapper):
+class ConcreteDropout(SavedSeeds, keras.layers.Wrapper):
     """Dropout of a layer's inputs, at a rate that is learned.
 
     ```
@@ -97,7 +96,7 @@ class ConcreteDropout(keras.layers.Wrapper):
                 "layer", "a Dense, Conv1D, Conv2D or Conv3D layer", layer
             )
         super().__init__(layer, **kwargs)
-        self.initial_kl_weight = check_kl_weight(kl_weight)
+        add_kl_weight(self, check_kl_weight(kl_weight))
         self.prior_scale = arguments.positive_float("prior_scale", prior_scale)
         self.initial_rate = dropout_rate("initial_rate", initial_rate)
         if self.initial_rate == 0:
@@ -109,24 +108,13 @@ class ConcreteDropout(keras.layers.Wrapper):
 
     def build(self, input_shape):
         super().build(input_shape)
-        dtype = at_least_float32(self.variable_dtype)
         rate = self.initial_rate
-        self.kl_weight = self.add_weight(
-            name="kl_weight",
-            shape=(),
-            dtype=dtype,
-            initializer=keras.initializers.Constant(self.initial_kl_weight),
-            trainable=False,
-            autocast=False,
-        )
         self.rate_logit = self.add_weight(
             name="rate_logit",
             shape=(),
-            dtype=dtype,
+            dtype=self.kl_weight.dtype,
             initializer=keras.initializers.Constant(math.log(rate) - math.log1p(-rate)),
-            # Keras evaluates a regularizer once per pass, however often the
-            # layer is called in it: what the KL of weights needs.
-            regularizer=WeightLoss(self._weighted_kl),
+            regularizer=KLRegularizer(self.kl_weight, self.kl),
             autocast=False,
         )
 
@@ -134,9 +122,6 @@ class ConcreteDropout(keras.layers.Wrapper):
     def rate(self):
         """The rate in force, a scalar tensor."""
         return ops.sigmoid(ops.convert_to_tensor(self.rate_logit))
-
-    def _weighted_kl(self):
-        return ops.convert_to_tensor(self.kl_weight) * self.kl()
 
     def kl(self):
         """KL divergence to the prior, up to a constant, in nats: a scalar."""
@@ -185,13 +170,6 @@ class ConcreteDropout(keras.layers.Wrapper):
 
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)
-
-    def save_own_variables(self, store):
-        super().save_own_variables(store)
-        save_seed_states([self.seed_generator], store)
-
-    def load_own_variables(self, store):
-        super().load_own_variables(load_seed_states([self.seed_generator], store))
 
     def get_config(self):
         return {

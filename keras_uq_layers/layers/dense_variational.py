@@ -3,10 +3,10 @@ from keras import ops
 from keras.layers import InputSpec
 
 from keras_uq_layers import arguments
-from keras_uq_layers.layers._variational import FLIPOUT
-from keras_uq_layers.layers._variational import LOCAL_REPARAMETERIZATION
-from keras_uq_layers.layers._variational import REPARAMETERIZATION
-from keras_uq_layers.layers._variational import VariationalLayer
+from keras_uq_layers.layers._variational_layer import FLIPOUT
+from keras_uq_layers.layers._variational_layer import LOCAL_REPARAMETERIZATION
+from keras_uq_layers.layers._variational_layer import REPARAMETERIZATION
+from keras_uq_layers.layers._variational_layer import VariationalLayer
 from keras_uq_layers.registration import register
 
 
@@ -52,9 +52,9 @@ class DenseVariational(VariationalLayer):
             is held as a variable, so that a callback may change it.
         estimator: See above; `None` is the best that exists for `posterior`.
         posterior: `"mean_field"`, `"low_rank"`, `"full_covariance"` or an
-            object of `uq.variational`.
+            object of `uq.posteriors`.
         prior: `"normal"`, which is N(0, 1), `"scale_mixture"` or an object of
-            `uq.variational`.
+            `uq.priors`.
         bias_prior: Prior of the bias; `None` is that of the kernel, its scale
             included where it is learned.
         use_bias: Whether there is a bias.

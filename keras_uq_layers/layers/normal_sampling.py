@@ -4,9 +4,9 @@ from keras import ops
 
 from keras_uq_layers import arguments
 from keras_uq_layers.families import Normal
+from keras_uq_layers.layers._kl import add_kl_weight
+from keras_uq_layers.layers._seeding import SavedSeeds
 from keras_uq_layers.layers._seeding import SeedGenerator
-from keras_uq_layers.layers._seeding import load_seed_states
-from keras_uq_layers.layers._seeding import save_seed_states
 from keras_uq_layers.numerics import at_least_float32
 from keras_uq_layers.numerics import masked_mean
 from keras_uq_layers.numerics import normal_kl
@@ -17,7 +17,7 @@ from keras_uq_layers.registration import register
 
 
 @register("NormalSampling")
-class NormalSampling(keras.layers.Layer):
+class NormalSampling(SavedSeeds, keras.layers.Layer):
     """Draws from the normal whose params it receives, and adds its KL.
 
     ```
@@ -74,7 +74,7 @@ class NormalSampling(keras.layers.Layer):
     def __init__(self, kl_weight=1.0, sample_at_inference=True, seed=None, **kwargs):
         # A draw in half precision would round small scales away.
         super().__init__(autocast=False, **kwargs)
-        self.initial_kl_weight = arguments.non_negative_float("kl_weight", kl_weight)
+        add_kl_weight(self, arguments.non_negative_float("kl_weight", kl_weight))
         self.sample_at_inference = arguments.boolean(
             "sample_at_inference", sample_at_inference
         )
@@ -82,16 +82,6 @@ class NormalSampling(keras.layers.Layer):
         self.seed_generator = SeedGenerator(seed)
         self.family = Normal()
         self.supports_masking = True
-        # Here and not in `build`: a callback may look for it before the first
-        # step of training builds the layer.
-        self.kl_weight = self.add_weight(
-            name="kl_weight",
-            shape=(),
-            dtype="float32",
-            initializer=keras.initializers.Constant(self.initial_kl_weight),
-            trainable=False,
-            autocast=False,
-        )
 
     def build(self, input_shape):
         self.family.units(input_shape[-1])
@@ -131,13 +121,6 @@ class NormalSampling(keras.layers.Layer):
         config = {**self.get_config(), "sample_at_inference": False}
         weights = self.get_weights() if self.built else None
         return type(self).from_config(config), weights
-
-    def save_own_variables(self, store):
-        super().save_own_variables(store)
-        save_seed_states([self.seed_generator], store)
-
-    def load_own_variables(self, store):
-        super().load_own_variables(load_seed_states([self.seed_generator], store))
 
     def get_config(self):
         return {

@@ -106,7 +106,7 @@ def test_four_devices_of_jax_are_one(host_devices, one, four):
 
 @needs_jax
 def test_model_parallel_splits_the_posterior(host_devices):
-    assert "posterior_loc" in host_devices["model"]["split"]
+    assert "posterior_raw_scale" in host_devices["model"]["split"]
     assert not host_devices["data"]["split"]
 
 

@@ -304,8 +304,9 @@ def test_a_kl_that_is_added_at_each_call():
 def test_weights_that_collapsed_to_the_prior():
     model = model_of(variational(kl_weight=1 / ROWS, name="hidden"), layers.Dense(1))
     posterior = model.layers[0]
-    posterior.posterior_loc.assign(0.0 * posterior.posterior_loc)
-    raw = next(v for v in posterior.trainable_weights if "loc" not in v.name)
+    for mean in (posterior.kernel, posterior.bias):
+        mean.assign(0.0 * mean)
+    raw = next(v for v in posterior.trainable_weights if "raw_scale" in v.name)
     raw.assign(np.full(raw.shape, np.log(np.e - 1)))
     assert "collapsed-to-prior" in found(model, X, Y, "mse")
 

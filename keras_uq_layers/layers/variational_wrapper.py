@@ -6,27 +6,20 @@ import re
 import keras
 from keras import ops
 
-# Not public, and without a public counterpart: reading a variable in its own
-# precision, the calls by which an RNN tells its cell where a sequence begins
-# and ends, and whether a layer has a `build` of its own.
-from keras.src.backend.common.variables import AutocastScope
-from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
-from keras.src.utils.python_utils import is_default
-
+from keras_uq_layers import _keras
 from keras_uq_layers import arguments
-from keras_uq_layers.layers._seeding import load_seed_states
-from keras_uq_layers.layers._seeding import save_seed_states
-from keras_uq_layers.layers._variational import ALL_WEIGHTS
-from keras_uq_layers.layers._variational import RandomWeights
-from keras_uq_layers.layers._variational import check_kl_weight
+from keras_uq_layers.layers._kl import add_kl_weight
+from keras_uq_layers.layers._kl import check_kl_weight
+from keras_uq_layers.layers._random_weights import RandomWeights
+from keras_uq_layers.layers._seeding import SavedSeeds
+from keras_uq_layers.posteriors import get_posterior
+from keras_uq_layers.priors import get_prior
 from keras_uq_layers.registration import register
 from keras_uq_layers.registration import require_keys
-from keras_uq_layers.variational import get_posterior
-from keras_uq_layers.variational import get_prior
 
 
 @register("Variational")
-class Variational(keras.layers.Wrapper, DropoutRNNCell):
+class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
     """Makes the weights of any Keras layer random.
 
     ```
@@ -59,9 +52,9 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
             regular expression, or a list of them, searched in the paths of
             the weights below `layer`, such as `"lstm_cell/kernel"`.
         posterior: `"mean_field"`, `"low_rank"`, `"full_covariance"` or an
-            object of `uq.variational`.
+            object of `uq.posteriors`.
         prior: `"normal"`, which is N(0, 1), `"scale_mixture"` or an object of
-            `uq.variational`.
+            `uq.priors`.
         seed: Integer seed of the draws, or None.
         **kwargs: As for `keras.layers.Layer`. The dtype policy is that of
             `layer`.
@@ -119,17 +112,13 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
         self.build.__signature__ = inspect.signature(layer.build)
         # Without autocast: `layer` casts its inputs itself.
         super().__init__(layer, dtype=policy, autocast=False, **kwargs)
-        self.initial_kl_weight = check_kl_weight(kl_weight)
+        add_kl_weight(self, check_kl_weight(kl_weight))
         self.patterns = self._check_patterns(weights)
         self.posterior = get_posterior(posterior)
         self.prior = get_prior(prior)
         self.seed = seed
         self.random_weights = RandomWeights(
-            self,
-            self.initial_kl_weight,
-            self.posterior,
-            {ALL_WEIGHTS: self.prior},
-            seed,
+            self.posterior, {None: self.prior}, self.kl_weight, seed
         )
         self.seed_generators = self.random_weights.generators
         self.supports_masking = layer.supports_masking
@@ -152,30 +141,25 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
     def build(self, *args, **kwargs):
         self._build_layer(*args, **kwargs)
         chosen = self._choose_weights()
-        # Held by an object that Keras does not look into: a dict here would
-        # make the weights of `layer` weights of this wrapper, too.
-        self.random_weights.means = chosen
         shapes = {path: tuple(v.shape) for path, v in chosen.items()}
-        parts = self.layer._flatten_layers()
-        order = [id(v) for part in parts for v in part._trainable_variables]
+        order = [id(v) for v in _keras.trainable_when_built(self.layer)]
         # By number, in the saved file: names may differ when it is loaded.
         self._random_indices = [order.index(id(v)) for v in chosen.values()]
-        self.random_weights.build(shapes, self._flat_means, _glorot_scales(shapes))
+        self.random_weights.build(self.add_weight, chosen, _glorot_scales(shapes))
 
     def _build_layer(self, *args, **kwargs):
         layer = self.layer
-        if not (layer.built or is_default(layer.build)):
+        if not (layer.built or _keras.is_default(layer.build)):
             layer.build(*args, **kwargs)
             layer.built = True
-        if not all(part.built for part in layer._flatten_layers()):
+        if not all(part.built for part in _keras.all_layers(layer)):
             # Parts that are left to the first call.
             shapes = (*args, *kwargs.values())
             layer(*(keras.KerasTensor(s, dtype=self.compute_dtype) for s in shapes))
 
     def _choose_weights(self):
         """Dict from the path below `layer` to the variable made random."""
-        parts = self.layer._flatten_layers()
-        variables = [v for part in parts for v in part._trainable_variables]
+        variables = _keras.trainable_when_built(self.layer)
         if self._random_indices is not None:
             return _by_path([variables[i] for i in self._random_indices], self.layer)
         if self.trainable:
@@ -205,30 +189,20 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
             if any(re.search(pattern, path) for pattern in self.patterns)
         }
 
-    def _flat_means(self):
-        return ops.concatenate(
-            [ops.reshape(v, (-1,)) for v in self.random_weights.means.values()]
-        )
-
-    @property
-    def kl_weight(self):
-        """The weight of the KL in force, a variable."""
-        return self.random_weights.kl_weight
-
     def kl(self):
         """KL divergence from the posterior to the prior, in nats: a scalar."""
         return self.random_weights.kl()
 
     def _draw(self):
-        with AutocastScope(None):
+        with _keras.without_autocast():
             return self.random_weights.draw()
 
     def _call(self, *args, **kwargs):
         draw = self._sequence_draw or self._draw()
-        means = self.random_weights.means
+        means = self.posterior.mean_weights
         drawn = {id(v): draw[path] for path, v in means.items()}
         variables = self.layer.variables
-        with AutocastScope(None):
+        with _keras.without_autocast():
             # All of them: a scope does not look into the one around it.
             values = [
                 drawn[id(v)] if id(v) in drawn else ops.convert_to_tensor(v)
@@ -273,20 +247,20 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
         # A sequence begins. Drawn outside of the loop over its steps: one
         # sample for all, and no state that changes inside a compiled loop.
         self._sequence_draw = self._draw()
-        if isinstance(self.layer, DropoutRNNCell):
+        if isinstance(self.layer, _keras.DropoutRNNCell):
             self.layer.get_dropout_mask(step_input)
 
     def get_recurrent_dropout_mask(self, step_input):
-        if isinstance(self.layer, DropoutRNNCell):
+        if isinstance(self.layer, _keras.DropoutRNNCell):
             self.layer.get_recurrent_dropout_mask(step_input)
 
     def reset_dropout_mask(self):
         self._sequence_draw = None
-        if isinstance(self.layer, DropoutRNNCell):
+        if isinstance(self.layer, _keras.DropoutRNNCell):
             self.layer.reset_dropout_mask()
 
     def reset_recurrent_dropout_mask(self):
-        if isinstance(self.layer, DropoutRNNCell):
+        if isinstance(self.layer, _keras.DropoutRNNCell):
             self.layer.reset_recurrent_dropout_mask()
 
     def deterministic(self):
@@ -307,7 +281,7 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
 
     def _shapes_config(self):
         """The shapes as `layer` itself would have recorded them."""
-        shapes = dict(self._build_shapes_dict)
+        shapes = _keras.build_shapes(self)
         names = inspect.signature(self.build).parameters
         shapes.update(zip(names, shapes.pop("args", ()), strict=False))
         shapes.update(shapes.pop("kwargs", {}))
@@ -318,13 +292,6 @@ class Variational(keras.layers.Wrapper, DropoutRNNCell):
     def build_from_config(self, config):
         self._random_indices = config.get("random")
         super().build_from_config(config)
-
-    def save_own_variables(self, store):
-        super().save_own_variables(store)
-        save_seed_states(self.seed_generators, store)
-
-    def load_own_variables(self, store):
-        super().load_own_variables(load_seed_states(self.seed_generators, store))
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

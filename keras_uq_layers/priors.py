@@ -4,13 +4,17 @@ import math
 
 from keras import ops
 
+from keras_uq_layers import _namespace
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers._weight_distribution import WeightDistribution
+from keras_uq_layers._weight_distribution import look_up
 from keras_uq_layers.numerics import normal_log_prob
 from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.registration import register
-from keras_uq_layers.variational._objects import WeightDistribution
-from keras_uq_layers.variational._objects import look_up
+
+__all__ = ["NormalPrior", "Prior", "ScaleMixturePrior", "get_prior"]
 
 _SCALE_FLOOR = 1e-6
 
@@ -38,7 +42,7 @@ class Prior(WeightDistribution):
         raise NotImplementedError
 
 
-@register("variational.NormalPrior")
+@register("priors.NormalPrior")
 class NormalPrior(Prior):
     """Independent normals with mean 0. The KL has a closed form.
 
@@ -56,9 +60,7 @@ class NormalPrior(Prior):
 
     Example:
 
-    >>> uq.DenseVariational(
-    ...     4, kl_weight=0.01, prior=uq.variational.NormalPrior(0.5)
-    ... ).prior
+    >>> uq.DenseVariational(4, kl_weight=0.01, prior=uq.priors.NormalPrior(0.5)).prior
     NormalPrior(scale=0.5, trainable_scale=False)
 
     References:
@@ -82,7 +84,8 @@ class NormalPrior(Prior):
                 ),
             )
 
-    def scale(self):
+    @property
+    def scale(self) -> float | Tensor:
         """The standard deviation in force: a float, or a scalar tensor."""
         if self.trainable_scale:
             return positive(ops.convert_to_tensor(self._raw_scale), _SCALE_FLOOR)
@@ -92,7 +95,7 @@ class NormalPrior(Prior):
         # `sum(normal_kl(loc, scale, 0, prior_scale))` in fewer passes over the
         # weights: a layer may have millions. Summed term by term, so that it
         # is 0, and not the rest of large sums, where posterior and prior agree.
-        prior_scale = self.scale()
+        prior_scale = self.scale
         log = ops.log if self.trainable_scale else math.log
         inverse, offset = 1.0 / prior_scale, log(prior_scale) - 0.5
         squares = ops.square(loc * inverse) + ops.square(scale * inverse)
@@ -105,7 +108,7 @@ class NormalPrior(Prior):
         }
 
 
-@register("variational.ScaleMixturePrior")
+@register("priors.ScaleMixturePrior")
 class ScaleMixturePrior(Prior):
     """A mixture of a wide and a narrow normal with mean 0.
 
@@ -128,7 +131,7 @@ class ScaleMixturePrior(Prior):
 
     Example:
 
-    >>> uq.variational.ScaleMixturePrior(narrow_scale=0.01)
+    >>> uq.priors.ScaleMixturePrior(narrow_scale=0.01)
     ScaleMixturePrior(weight=0.5, wide_scale=1.0, narrow_scale=0.01)
 
     References:
@@ -182,3 +185,6 @@ def get_prior(identifier, argument="prior"):
         ValueError: No such prior; the message lists the names.
     """
     return look_up(argument, identifier, Prior, (NormalPrior, ScaleMixturePrior))
+
+
+_namespace.define(__name__)

@@ -6,17 +6,29 @@ the random number generator serves them all.
 """
 
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_uq_layers import _namespace
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers._weight_distribution import WeightDistribution
+from keras_uq_layers._weight_distribution import look_up
 from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.registration import register
-from keras_uq_layers.variational._objects import WeightDistribution
-from keras_uq_layers.variational._objects import look_up
+
+__all__ = [
+    "FullCovarianceNormal",
+    "LowRankNormal",
+    "MeanFieldNormal",
+    "Posterior",
+    "get_posterior",
+]
 
 # Far below any posterior that a KL in nats can produce; it keeps log(scale)
 # finite when softplus underflows.
@@ -40,30 +52,36 @@ class Posterior(WeightDistribution):
             initial_scale = arguments.positive_float("initial_scale", initial_scale)
         self.initial_scale = initial_scale
 
-    def build(self, add_weight, shapes, loc, glorot_scales, regularizer, seed=None):
-        """Creates the weights of the posterior in a layer.
+    def build(
+        self,
+        add_weight: Callable[..., keras.Variable],
+        mean_weights: dict[str, keras.Variable],
+        glorot_scales: dict[str, float],
+        regularizer: keras.regularizers.Regularizer,
+        seed: int | None = None,
+    ) -> None:
+        """Creates the weights of the posterior other than its means.
 
         Args:
             add_weight: The layer's `add_weight`.
-            shapes: Dict from the name of a random weight to its shape, in the
-                order of the flat vector.
-            loc: Function that returns the mean, a tensor of shape `(n,)`.
+            mean_weights: Dict from the name of a random weight to the variable
+                of the layer that holds its mean, in the order of the flat
+                vector.
             glorot_scales: Dict from that name to the Glorot standard deviation.
             regularizer: A `keras.regularizers.Regularizer`; Keras adds its
                 value, the weighted KL, once per forward pass.
             seed: Integer seed of random initial values.
         """
-        self.shapes = shapes
-        self.size = sum(math.prod(shape) for shape in shapes.values())
-        self._loc = loc
+        self.mean_weights = mean_weights
         scales = np.concatenate(
             [
-                np.full(math.prod(shape), self.initial_scale or 0.1 * glorot)
-                for shape, glorot in zip(
-                    shapes.values(), glorot_scales.values(), strict=True
+                np.full(math.prod(w.shape), self.initial_scale or 0.1 * glorot)
+                for w, glorot in zip(
+                    mean_weights.values(), glorot_scales.values(), strict=True
                 )
             ]
         )
+        self.size = len(scales)
         self._raw_scale = add_weight(
             name="posterior_raw_scale",
             shape=(self.size,),
@@ -82,10 +100,6 @@ class Posterior(WeightDistribution):
         """How many standard normal numbers one draw takes."""
         return self.size
 
-    def loc(self):
-        """Mean of the flat vector, a tensor of shape `(n,)`."""
-        return self._loc()
-
     def diagonal(self):
         return positive(ops.convert_to_tensor(self._raw_scale), _SCALE_FLOOR)
 
@@ -96,10 +110,6 @@ class Posterior(WeightDistribution):
     def perturbation(self, noise):
         """A draw less its mean, from standard normal noise `(noise_size,)`."""
         raise NotImplementedError
-
-    def draw(self, noise):
-        """A draw of the flat vector from standard normal noise."""
-        return self.loc() + self.perturbation(noise)
 
     def total_correlation(self):
         """Sum of the marginal entropies less the joint one, in nats: a scalar.
@@ -113,24 +123,25 @@ class Posterior(WeightDistribution):
         """
         return 0.0
 
-    def unpack(self, flat):
+    def unpack(self, flat: Tensor) -> dict[str, Tensor]:
         """Splits a flat tensor `(n,)` into a dict of the layer's weights."""
         weights, start = {}, 0
-        for name, shape in self.shapes.items():
-            stop = start + math.prod(shape)
-            weights[name] = ops.reshape(flat[start:stop], shape)
+        for name, weight in self.mean_weights.items():
+            stop = start + math.prod(weight.shape)
+            weights[name] = ops.reshape(flat[start:stop], weight.shape)
             start = stop
         return weights
 
     @property
-    def mean(self):
+    def mean(self) -> dict[str, Array]:
         """Dict from weight name to NumPy array, the posterior means."""
-        return self._arrays(self.loc())
+        return {k: ops.convert_to_numpy(w) for k, w in self.mean_weights.items()}
 
     @property
-    def scale(self):
+    def scale(self) -> dict[str, Array]:
         """Dict from weight name to NumPy array, the standard deviations."""
-        return self._arrays(self.marginal_scale())
+        scales = self.unpack(self.marginal_scale())
+        return {k: ops.convert_to_numpy(v) for k, v in scales.items()}
 
     @property
     def signal_to_noise(self):
@@ -142,15 +153,11 @@ class Posterior(WeightDistribution):
         scale = self.scale
         return {name: abs(mean) / scale[name] for name, mean in self.mean.items()}
 
-    def _arrays(self, flat):
-        weights = self.unpack(flat)
-        return {k: ops.convert_to_numpy(v) for k, v in weights.items()}
-
     def get_config(self):
         return {"initial_scale": self.initial_scale}
 
 
-@register("variational.MeanFieldNormal")
+@register("posteriors.MeanFieldNormal")
 class MeanFieldNormal(Posterior):
     """Independent normals, one mean and one scale for each weight.
 
@@ -167,7 +174,7 @@ class MeanFieldNormal(Posterior):
 
     Example:
 
-    >>> posterior = uq.variational.MeanFieldNormal(initial_scale=0.01)
+    >>> posterior = uq.posteriors.MeanFieldNormal(initial_scale=0.01)
     >>> layer = uq.DenseVariational(2, kl_weight=0.01, posterior=posterior)
     >>> layer.build((None, 3))
     >>> layer.posterior.scale["kernel"].shape
@@ -189,7 +196,7 @@ class MeanFieldNormal(Posterior):
         return self.diagonal() * noise
 
 
-@register("variational.LowRankNormal")
+@register("posteriors.LowRankNormal")
 class LowRankNormal(Posterior):
     """A normal whose covariance is diagonal plus low rank.
 
@@ -203,7 +210,7 @@ class LowRankNormal(Posterior):
 
     Example:
 
-    >>> uq.variational.LowRankNormal(rank=4)
+    >>> uq.posteriors.LowRankNormal(rank=4)
     LowRankNormal(rank=4, initial_scale=None)
 
     References:
@@ -253,7 +260,7 @@ class LowRankNormal(Posterior):
         return {"rank": self.rank, **super().get_config()}
 
 
-@register("variational.FullCovarianceNormal")
+@register("posteriors.FullCovarianceNormal")
 class FullCovarianceNormal(Posterior):
     """A normal with every correlation between the weights of a layer.
 
@@ -296,7 +303,7 @@ class FullCovarianceNormal(Posterior):
                 f"A full covariance of {self.size} weights has {entries} entries, "
                 f"more than `max_entries={self.max_entries}`. Use "
                 '`posterior="low_rank"` or `posterior="mean_field"`, or raise '
-                "`max_entries` of `variational.FullCovarianceNormal`."
+                "`max_entries` of `posteriors.FullCovarianceNormal`."
             )
         self._triangle = add_weight(
             name="posterior_triangle", shape=(entries,), initializer="zeros"
@@ -344,3 +351,6 @@ def get_posterior(identifier):
     """
     classes = (MeanFieldNormal, LowRankNormal, FullCovarianceNormal)
     return look_up("posterior", identifier, Posterior, classes)
+
+
+_namespace.define(__name__)

@@ -28,6 +28,7 @@ class WeightDistribution:
 
 def look_up(argument, identifier, base, classes):
     """A fresh object of `base` from a name, an object or its serialized form."""
+    room = base.__module__.rpartition(".")[-1]
     by_name = {cls.name: cls for cls in classes}
     if isinstance(identifier, dict):
         identifier = keras.saving.deserialize_keras_object(identifier)
@@ -37,6 +38,6 @@ def look_up(argument, identifier, base, classes):
         return by_name[identifier]()
     names = ", ".join(repr(name) for name in by_name)
     raise ValueError(
-        f"`{argument}` must be one of {names} or a `variational.{base.__name__}` "
+        f"`{argument}` must be one of {names} or a `{room}.{base.__name__}` "
         f"object. Received: {argument}={identifier!r}"
     )

@@ -1,0 +1,243 @@
+"""The abstract class of dense and convolutional layers with random weights."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_uq_layers import arguments
+from keras_uq_layers.layers._kl import add_kl_weight
+from keras_uq_layers.layers._kl import check_kl_weight
+from keras_uq_layers.layers._random_weights import RandomWeights
+from keras_uq_layers.layers._seeding import SavedSeeds
+from keras_uq_layers.numerics import at_least_float32
+from keras_uq_layers.posteriors import get_posterior
+from keras_uq_layers.priors import get_prior
+
+REPARAMETERIZATION = "reparameterization"
+FLIPOUT = "flipout"
+LOCAL_REPARAMETERIZATION = "local_reparameterization"
+
+_BITS = 16
+
+
+class VariationalLayer(SavedSeeds, keras.layers.Layer):
+    """Abstract: a linear map with random kernel and bias, and an activation.
+
+    A subclass names the `estimators` that exist for it, the default first,
+    gives the shapes in `build`, the linear map in `_linear` and the layer
+    without randomness in `_plain_layer`.
+    """
+
+    estimators: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        *,
+        activation,
+        kl_weight,
+        estimator,
+        posterior,
+        prior,
+        bias_prior,
+        use_bias,
+        deterministic_bias,
+        kernel_initializer,
+        bias_initializer,
+        seed,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        add_kl_weight(self, check_kl_weight(kl_weight))
+        self.activation = keras.activations.get(activation)
+        self.use_bias = arguments.boolean("use_bias", use_bias)
+        self.deterministic_bias = arguments.boolean(
+            "deterministic_bias", deterministic_bias
+        )
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.posterior = get_posterior(posterior)
+        self.prior = get_prior(prior)
+        if bias_prior is None:
+            self.bias_prior = None
+        else:
+            self.bias_prior = get_prior(bias_prior, "bias_prior")
+        self.estimator = self._check_estimator(estimator)
+        self.seed = seed
+        priors = {None: self.prior}
+        if self.bias_prior is not None and use_bias and not deterministic_bias:
+            priors["bias"] = self.bias_prior
+        self.random_weights = RandomWeights(
+            self.posterior, priors, self.kl_weight, seed
+        )
+        self.seed_generators = self.random_weights.generators
+        self.supports_masking = True
+
+    def _check_estimator(self, estimator):
+        factorised = self.posterior.factorised
+        valid = self.estimators if factorised else (REPARAMETERIZATION,)
+        if estimator is None:
+            return valid[0]
+        if estimator not in valid:
+            raise ValueError(
+                f"`estimator` must be one of {', '.join(map(repr, valid))} for "
+                f"{type(self).__name__} with `posterior={self.posterior.name!r}`: "
+                "flipout and local reparameterization need independent weights. "
+                f"Received: estimator={estimator!r}"
+            )
+        return estimator
+
+    def _build_weights(self, kernel_shape, bias_size, fans):
+        self.kernel = self._add_wide_weight(
+            "kernel", kernel_shape, self.kernel_initializer
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self._add_wide_weight(
+                "bias", (bias_size,), self.bias_initializer
+            )
+        means = {"kernel": self.kernel}
+        if self.use_bias and not self.deterministic_bias:
+            means["bias"] = self.bias
+        glorot = math.sqrt(2.0 / sum(fans))
+        self.random_weights.build(self.add_weight, means, dict.fromkeys(means, glorot))
+
+    def _add_wide_weight(self, name, shape, initializer):
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            # Under a mixed policy the posterior stays in float32.
+            dtype=at_least_float32(self.variable_dtype),
+            autocast=False,
+            initializer=initializer,
+        )
+
+    def kl(self):
+        """KL divergence from the posterior to the prior, in nats: a scalar."""
+        return self.random_weights.kl()
+
+    def call(self, inputs, training=False):
+        inputs = ops.cast(inputs, self.compute_dtype)
+        if training and self.estimator == FLIPOUT:
+            outputs = self._flipout(inputs)
+        elif training and self.estimator == LOCAL_REPARAMETERIZATION:
+            outputs = self._local_reparameterization(inputs)
+        else:
+            weights = self.random_weights.draw()
+            outputs = self._affine(
+                inputs, weights["kernel"], weights.get("bias", self.bias)
+            )
+        return self.activation(outputs)
+
+    def _affine(self, inputs, kernel, bias):
+        outputs = self._linear(inputs, self._cast(kernel))
+        if bias is not None:
+            outputs = self._add_bias(outputs, self._cast(bias))
+        return outputs
+
+    def _flipout(self, inputs):
+        change = self.random_weights.perturbation()
+        outputs = self._affine(inputs, self.kernel, self.bias)
+        signs_in, signs_out = self._signs(inputs, outputs)
+        changed = self._linear(inputs * signs_in, self._cast(change["kernel"]))
+        if "bias" in change:
+            # The bias is the weight of a constant input, whose sign is +1.
+            changed = self._add_bias(changed, self._cast(change["bias"]))
+        return outputs + changed * signs_out
+
+    def _signs(self, inputs, outputs):
+        """Random signs of one example's inputs and outputs, from one draw.
+
+        They are the same at all positions of an example: it keeps one set of
+        weights, as a kernel that is shared between positions must.
+        """
+        axis = self._channel_axis
+        sizes = inputs.shape[axis], outputs.shape[axis]
+        # Random numbers cost more than arithmetic, so a word gives 16 signs.
+        words = keras.random.randint(
+            (ops.shape(inputs)[0], -(-sum(sizes) // _BITS), 1),
+            0,
+            2**_BITS,
+            dtype="int32",
+            seed=self.seed_generators[0].per_example(),
+        )
+        masks = ops.convert_to_tensor([2**i for i in range(_BITS)], dtype="int32")
+        signs = self._cast(ops.where(ops.bitwise_and(words, masks) > 0, 1.0, -1.0))
+        signs = ops.reshape(signs, (ops.shape(signs)[0], signs.shape[1] * _BITS))
+
+        def spread(signs):
+            shape = [ops.shape(signs)[0]] + [1] * (len(inputs.shape) - 1)
+            shape[axis] = signs.shape[-1]
+            return ops.reshape(signs, shape)
+
+        split = sizes[0], sum(sizes)
+        return spread(signs[:, : split[0]]), spread(signs[:, split[0] : split[1]])
+
+    def _local_reparameterization(self, inputs):
+        outputs = self._affine(inputs, self.kernel, self.bias)
+        scale = self.posterior.unpack(self.posterior.marginal_scale())
+        # The square of a half precision input overflows at 256.
+        wide = ops.cast(inputs, at_least_float32(self.compute_dtype))
+        variance = self._linear(ops.square(wide), ops.square(scale["kernel"]))
+        if "bias" in scale:
+            variance = self._add_bias(variance, ops.square(scale["bias"]))
+        noise = keras.random.normal(
+            ops.shape(outputs),
+            dtype=keras.backend.standardize_dtype(variance.dtype),
+            seed=self.seed_generators[0].per_example(),
+        )
+        # An input of zeros without a random bias has no variance; the root
+        # has an infinite gradient there.
+        spread = ops.sqrt(ops.maximum(variance, 1e-30)) * noise
+        return outputs + self._cast(spread)
+
+    def _cast(self, tensor):
+        return ops.cast(tensor, self.compute_dtype)
+
+    def _linear(self, inputs, kernel):
+        """The map that the kernel stands for."""
+        raise NotImplementedError
+
+    def _plain_layer(self):
+        """The Keras layer with the same arguments and no randomness."""
+        raise NotImplementedError
+
+    @property
+    def _channel_axis(self):
+        return -1
+
+    def _add_bias(self, outputs, bias):
+        if self._channel_axis == 1:
+            bias = ops.reshape(bias, (-1,) + (1,) * (len(outputs.shape) - 2))
+        return outputs + bias
+
+    def compute_output_shape(self, input_shape):
+        return self._plain_layer().compute_output_shape(input_shape)
+
+    def deterministic(self):
+        """The plain Keras layer at the posterior mean, for `to_deterministic`.
+
+        Returns:
+            The layer, not built, and the weights to set once it is, or None.
+        """
+        if not self.built:
+            return self._plain_layer(), None
+        weights = [w for w in (self.kernel, self.bias) if w is not None]
+        return self._plain_layer(), [ops.convert_to_numpy(w) for w in weights]
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "activation": keras.activations.serialize(self.activation),
+            "kl_weight": self.initial_kl_weight,
+            "estimator": self.estimator,
+            "posterior": serialize(self.posterior),
+            "prior": serialize(self.prior),
+            "bias_prior": self.bias_prior and serialize(self.bias_prior),
+            "use_bias": self.use_bias,
+            "deterministic_bias": self.deterministic_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "seed": self.seed,
+        }
