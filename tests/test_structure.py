@@ -37,7 +37,7 @@ ALLOWED = {
     "metrics": {"families", "numerics", "reading", "scoring"},
     "prediction": {"families", "numerics", "reading"},
     "ensemble": {"families", "numerics", "layers", "losses"},
-    "calibration": {"families", "numerics", "layers"},
+    "calibration": {"families", "numerics", "prediction"},
     "conversion": set(),
     "serving": {"families", "reading"},
     "doctor": {
@@ -67,7 +67,6 @@ THIRD_PARTIES = {
     "tfp": {"tensorflow", "tensorflow_probability"},
     "numerics": {"ml_dtypes", "tensorflow", "jax", "torch"},
     "prediction": {"pandas", "jax"},
-    "calibration": {"sklearn"},
     "plotting": {"matplotlib"},
     "_keras": {"jax", "torch"},  # whether code is traced
     "layers": {"tensorflow"},  # the replica of a tf.distribute strategy

@@ -1,13 +1,17 @@
 """Recalibration after training: honest intervals from a held-out set.
 
-Every calibrator has `fit(prediction, y)` on data that the model was not
-trained on. A prediction is a `Prediction` of `uq.predict`, or a params array,
-read by the `family` given to the constructor; for classes it is an array of
-probabilities. A calibrator is saved with `save`, or as part of any Keras
-config: its fitted state is in `get_config`.
+Every calibrator has `fit(prediction, y)` for data that the model was not
+trained on, and then answers for new predictions. A prediction comes from
+`uq.predict`, or is `uq.Prediction(params[None], family)` for an array of
+params. `TemperatureScaling` is a layer and takes logits instead.
+
+`save` writes a calibrator to a file. The fitted state is in `get_config`, so
+that a calibrator can also be part of any Keras config.
 """
 
 import json
+import os
+from typing import Any
 
 import keras
 
@@ -20,7 +24,7 @@ from keras_uq_layers.calibration.scale import ScaleCalibration
 from keras_uq_layers.calibration.temperature_scaling import TemperatureScaling
 
 
-def save(calibrator, path):
+def save(calibrator: Any, path: str | os.PathLike[str]) -> None:
     """Writes a fitted calibrator to a JSON file.
 
     Args:
@@ -31,7 +35,7 @@ def save(calibrator, path):
         json.dump(keras.saving.serialize_keras_object(calibrator), file)
 
 
-def load(path):
+def load(path: str | os.PathLike[str]) -> Any:
     """Reads a calibrator that `save` wrote, with its fitted state.
 
     Args:

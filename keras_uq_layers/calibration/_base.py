@@ -1,71 +1,63 @@
-"""What the calibrators share: reading a prediction, ranks, and saving."""
+"""The parts that calibrators share: checks, the conformal rank, saving."""
 
 import math
+from typing import Any
+from typing import Self
 
 import numpy as np
 from keras import ops
 
-from keras_uq_layers import arguments
-from keras_uq_layers import families
 from keras_uq_layers import registration
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.prediction import Prediction
 
 
 class Calibrator:
-    """Abstract: something with a `fit` whose state is in its config."""
+    """Abstract: an object with a `fit` whose fitted state is in its config."""
 
-    def get_config(self):
+    def get_config(self) -> Config:
         raise NotImplementedError
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return registration.from_config(cls, config)
 
-    def _require_fit(self, state):
+    def _require_fit(self, state: Any) -> Any:
         if state is None:
             name = type(self).__name__
             raise ValueError(f"`{name}` must be fitted before use: call `fit` first.")
+        return state
+
+    def _of_outputs(self, state: Array | None, outputs: int) -> Array:
+        """The fitted state, which has one number for each output."""
+        fitted = self._require_fit(state)
+        if len(fitted) != outputs:
+            raise ValueError(
+                f"`prediction` must have {len(fitted)} output(s), as many as "
+                f"`{type(self).__name__}` was fitted to. Received: a prediction "
+                f"with {outputs} output(s)"
+            )
+        return fitted
 
 
-class ParamsPrediction:
-    """A params array with the face of a `Prediction`."""
-
-    def __init__(self, params, family):
-        self._params = ops.convert_to_tensor(params)
-        self._family = family
-
-    @property
-    def mean(self):
-        return to_array(self._family.mean(self._params))
-
-    @property
-    def std(self):
-        return np.sqrt(to_array(self._family.variance(self._params)))
-
-    def quantile(self, q):
-        """Quantiles `(N, D)`; `q` is a float."""
-        return to_array(self._family.quantile(q, self._params))
-
-    def interval(self, level):
-        tail = 0.5 * (1.0 - level)
-        return self.quantile(tail), self.quantile(1.0 - tail)
-
-    def cdf(self, y):
-        y = ops.cast(ops.convert_to_tensor(y), self._params.dtype)
-        return to_array(self._family.cdf(y, self._params))
+def check_prediction(prediction: Any) -> Prediction:
+    """The argument itself, if it is a `Prediction`."""
+    if not isinstance(prediction, Prediction):
+        raise ValueError(
+            "`prediction` must be a `uq.Prediction`, from `uq.predict` or, for an "
+            "array of params, `uq.Prediction(params[None], family)`. "
+            f"Received: an object of class {type(prediction).__name__}"
+        )
+    return prediction
 
 
-def read(prediction, family):
-    """The prediction itself, or the params array as one."""
-    if hasattr(prediction, "interval"):
-        return prediction
-    return ParamsPrediction(prediction, families.get(family))
-
-
-def to_array(tensor):
+def to_array(tensor: Tensor) -> Array:
     return np.asarray(ops.convert_to_numpy(tensor), dtype="float64")
 
 
-def targets(y, shape):
+def targets(y: Tensor, shape: tuple[int, ...]) -> Array:
     """`y` as a finite array of that shape; a missing last axis of 1 is added."""
     array = to_array(y)
     if array.ndim == len(shape) - 1 and shape[-1] == 1:
@@ -80,18 +72,23 @@ def targets(y, shape):
     return array
 
 
-def open_level(name, value):
-    level = arguments.probability(name, value)
-    if not 0 < level < 1:
-        raise arguments.error(name, "between 0 and 1, both excluded", value)
-    return level
+def as_rows(scores: Array) -> Array:
+    """Finite scores `(N, ..., D)` as `(rows, D)`, a row for each position."""
+    rows = scores.reshape(-1, scores.shape[-1])
+    bad = np.count_nonzero(~np.isfinite(rows).all(axis=-1))
+    if bad:
+        raise ValueError(
+            "`prediction` must be finite, with a positive std, at all examples. "
+            f"Received: {bad} of {len(rows)} example(s) without a finite score"
+        )
+    return rows
 
 
-def conformal_quantile(scores, level):
+def conformal_quantile(scores: Array, level: float) -> Any:
     """The `ceil((n + 1) level)`-th smallest score, along the first axis.
 
-    A new score, exchangeable with these, is at most that with a probability
-    from `level` to `level + 1 / (n + 1)`.
+    A new score that is exchangeable with these is at most this score with a
+    probability from `level` to `level + 1 / (n + 1)`.
     """
     count = len(scores)
     # 1e-9: 0.9 * 10 in floating point must not be rounded up to 10.

@@ -1,16 +1,23 @@
+from typing import Self
+
 import numpy as np
 
 from keras_uq_layers import arguments
+from keras_uq_layers import families
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.calibration._base import Calibrator
+from keras_uq_layers.calibration._base import check_prediction
 from keras_uq_layers.calibration._base import conformal_quantile
-from keras_uq_layers.calibration._base import open_level
 from keras_uq_layers.calibration._base import to_array
+from keras_uq_layers.prediction import Prediction
 from keras_uq_layers.registration import register
 
 
 @register("calibration.AdaptivePredictionSets")
 class AdaptivePredictionSets(Calibrator):
-    """Sets of classes that hold the right one with a guaranteed probability.
+    """Sets of classes that hold the right class with a guaranteed probability.
 
     ```
     score(class) = probability of all classes more likely than it
@@ -18,58 +25,69 @@ class AdaptivePredictionSets(Calibrator):
     set = classes whose score is at most the threshold
     ```
 
-    The guarantee: the label of a new example, exchangeable with the
-    calibration examples, is in its set with probability at least `level`, and
-    at most `level + 1 / (n + 1)`, however wrong the probabilities are. It
-    holds on average over examples, not for each class. Hard examples get
-    large sets; an easy one may get an empty set, which the exactness costs.
-    With `randomized=False`, u is 1: no empty sets, and more than `level`.
+    The guarantee holds however wrong the probabilities are. The label of a
+    new example that is exchangeable with the calibration examples is in its
+    set with probability at least `level`, and at most `level + 1 / (n + 1)`.
+    This is an average over examples and does not hold for each class. Hard
+    examples get large sets. An easy example may get an empty set: this is the
+    price of the upper bound. With `randomized=False`, u is 1; then no set is
+    empty, and the coverage may be above the upper bound.
 
     Args:
-        level: Coverage wanted, between 0 and 1.
+        level: Coverage wanted, inside (0, 1).
         randomized: Whether u is drawn.
         seed: Integer seed of u.
         threshold: The fitted state, for loading.
 
     Raises:
-        ValueError: `level` is not inside (0, 1).
+        ValueError: `level` is not inside (0, 1), or `threshold` is negative
+            or not finite.
 
     Example:
 
-    >>> probabilities = np.tile([[0.7, 0.2, 0.1]], (9, 1))
+    >>> logits = np.log(np.tile([0.7, 0.2, 0.1], (1, 9, 1)))
+    >>> prediction = uq.Prediction(logits, "categorical")
     >>> calibrator = uq.calibration.AdaptivePredictionSets(0.8, randomized=False)
-    >>> calibrator = calibrator.fit(probabilities, [0, 0, 0, 0, 0, 0, 0, 1, 1])
-    >>> calibrator.sets(probabilities[:1]).tolist()
-    [[True, True, False]]
+    >>> calibrator = calibrator.fit(prediction, [0, 0, 0, 0, 0, 0, 0, 1, 1])
+    >>> calibrator.sets(prediction)[0].tolist()
+    [True, True, False]
 
     References:
         Romano, Sesia & Candes, 2020, "Classification with Valid and Adaptive
         Coverage", NeurIPS, arXiv:2006.02544.
     """
 
-    def __init__(self, level=0.9, randomized=True, seed=0, threshold=None):
-        self.level = open_level("level", level)
+    def __init__(
+        self,
+        level: float = 0.9,
+        randomized: bool = True,
+        seed: int = 0,
+        threshold: float | None = None,
+    ) -> None:
+        self.level = arguments.open_probability("level", level)
         self.randomized = arguments.boolean("randomized", randomized)
         self.seed = seed
-        self.threshold = None if threshold is None else float(threshold)
+        self.threshold: float | None = None
+        if threshold is not None:
+            self.threshold = arguments.non_negative_float("threshold", threshold)
 
-    def fit(self, prediction, y):
+    def fit(self, prediction: Prediction, y: Tensor) -> Self:
         """Sets the threshold from data that the model was not trained on.
 
         Args:
-            prediction: A `Prediction` with `.probabilities`, or probabilities
-                `(N, K)`.
+            prediction: A `Prediction` of N examples, of the family
+                `"categorical"`, or `"bernoulli"` with one output.
             y: Labels `(N,)` or `(N, 1)`, whole numbers from 0 to `K - 1`.
 
         Returns:
             The calibrator itself.
 
         Raises:
-            ValueError: Probabilities that do not add up to 1, labels out of
+            ValueError: The prediction is not one of classes, labels out of
                 range, shapes that do not agree, or too few points for the
                 level: at least `level / (1 - level)`.
         """
-        probabilities = _read(prediction)
+        probabilities = _probabilities(prediction)
         y = labels(y, *probabilities.shape)
         scores = self._scores(probabilities, offset=0)
         self.threshold = float(
@@ -77,12 +95,12 @@ class AdaptivePredictionSets(Calibrator):
         )
         return self
 
-    def sets(self, prediction):
+    def sets(self, prediction: Prediction) -> Array:
         """Which classes are in the set of each example: booleans `(N, K)`."""
-        self._require_fit(self.threshold)
-        return self._scores(_read(prediction), offset=1) <= self.threshold + 1e-12
+        threshold = self._require_fit(self.threshold)
+        return self._scores(_probabilities(prediction), offset=1) <= threshold + 1e-12
 
-    def _scores(self, probabilities, offset):
+    def _scores(self, probabilities: Array, offset: int) -> Array:
         order = np.argsort(-probabilities, axis=1, kind="stable")
         ranked = np.take_along_axis(probabilities, order, axis=1)
         u = np.ones((len(probabilities), 1))
@@ -94,7 +112,7 @@ class AdaptivePredictionSets(Calibrator):
         np.put_along_axis(scores, order, ranked, axis=1)
         return scores
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "level": self.level,
             "randomized": self.randomized,
@@ -103,22 +121,26 @@ class AdaptivePredictionSets(Calibrator):
         }
 
 
-def _read(prediction):
-    array = to_array(getattr(prediction, "probabilities", prediction))
-    if array.ndim != 2 or array.shape[1] < 2 or not (array >= 0).all():
+def _probabilities(prediction: Prediction) -> Array:
+    """Probabilities of the classes, `(N, K)`; of no and yes for a Bernoulli."""
+    family, p = check_prediction(prediction).family, prediction.mean
+    if isinstance(family, families.Bernoulli) and p.ndim == 2 and p.shape[1] == 1:
+        return np.concatenate([1.0 - p, p], axis=1)
+    if not isinstance(family, families.Categorical) or p.ndim != 2:
         raise ValueError(
-            "`prediction` must hold probabilities of shape (N, K), K from 2 on. "
-            f"Received: an array of shape {array.shape}"
+            "`prediction` must be of the family 'categorical', with probabilities "
+            "of shape (N, K), or 'bernoulli' with one output. Received: a mean of "
+            f"shape {p.shape} of the family {family.name!r}"
         )
-    if not np.allclose(array.sum(axis=1), 1.0, atol=1e-3):
+    if not np.allclose(p.sum(axis=1), 1.0, atol=1e-3):
         raise ValueError(
-            "`prediction` must hold probabilities that add up to 1 (logits need a "
-            f"softmax). Received: a row that adds up to {array.sum(axis=1)[0]:g}"
+            "`prediction` must hold probabilities that add up to 1. "
+            "Received: a prediction with other rows, or with NaN"
         )
-    return array
+    return p
 
 
-def labels(y, rows, classes):
+def labels(y: Tensor, rows: int, classes: int) -> Array:
     """Labels as whole numbers `(rows,)`, checked."""
     array = to_array(y)
     if array.shape not in ((rows,), (rows, 1)):

@@ -1,9 +1,15 @@
+from typing import Any
+from typing import Self
+
 import keras
 import numpy as np
 from keras import KerasTensor
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.calibration._base import to_array
 from keras_uq_layers.calibration.prediction_sets import labels
 from keras_uq_layers.families._tag import attach_family
@@ -16,7 +22,7 @@ _RANGE = 1e4
 
 @register("TemperatureScaling")
 class TemperatureScaling(keras.layers.Layer):
-    """Divides logits by one temperature, fitted after training.
+    """Divides logits by one temperature, which is fitted after training.
 
     ```
     output = logits / temperature
@@ -25,12 +31,13 @@ class TemperatureScaling(keras.layers.Layer):
     Put it after the last layer of a trained classifier, call `fit` with the
     logits and labels of data that the model was not trained on, and save the
     model: the temperature is a weight that no training changes. A temperature
-    above 1 makes probabilities more modest; the most likely class stays. The
-    guarantee: no other temperature has a smaller negative log likelihood on
-    the calibration set, so that it is never larger than without.
+    above 1 makes the probabilities less extreme; the most likely class stays
+    the same. The guarantee: no other temperature has a smaller negative log
+    likelihood on the calibration set.
 
     Args:
-        temperature: Temperature before `fit`, a positive float.
+        temperature: Temperature before `fit`, a positive float. The config of
+            a fitted layer holds the fitted temperature.
         **kwargs: As for `keras.layers.Layer`.
 
     Call arguments:
@@ -47,9 +54,9 @@ class TemperatureScaling(keras.layers.Layer):
 
     Example:
 
-    >>> layer = uq.TemperatureScaling()
     >>> logits = np.array([[4.0, 0.0]] * 4)
-    >>> layer.fit(logits, [0, 0, 0, 1])  # three of four are right, not 98 %
+    >>> # Three of four are right, not 98 %.
+    >>> layer = uq.TemperatureScaling().fit(logits, [0, 0, 0, 1])
     >>> [round(float(p), 2) for p in ops.softmax(layer(logits[:1]))[0]]
     [0.75, 0.25]
 
@@ -58,13 +65,13 @@ class TemperatureScaling(keras.layers.Layer):
         arXiv:1706.04599.
     """
 
-    def __init__(self, temperature=1.0, **kwargs):
-        # Logits in half precision have lost what is to be calibrated.
+    def __init__(self, temperature: float = 1.0, **kwargs: Any) -> None:
+        # Half precision would round the logits before they are calibrated.
         super().__init__(autocast=False, **kwargs)
         self.initial_temperature = arguments.positive_float("temperature", temperature)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.temperature = self.add_weight(
             name="temperature",
             shape=(),
@@ -74,21 +81,25 @@ class TemperatureScaling(keras.layers.Layer):
             autocast=False,
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         logits = ops.cast(inputs, self._output_dtype) / self.temperature
         return attach_family(logits, attached_family(inputs))
 
-    def fit(self, logits, y):
+    def fit(self, logits: Tensor, y: Tensor) -> Self:
         """Sets the temperature of highest likelihood.
 
         Args:
-            logits: Array `(N, K)`: what enters this layer.
+            logits: Array `(N, K)`, the input of this layer.
             y: Labels `(N,)` or `(N, 1)`, whole numbers from 0 on.
+
+        Returns:
+            The layer itself.
 
         Raises:
             ValueError: Labels out of range, shapes that do not agree, or no
-                best temperature: all labels are the most likely class (a
-                temperature of 0), or the logits say nothing about them.
+                best temperature. There is none where all labels are the most
+                likely class (the best would be 0), or where the logits
+                predict the labels no better than chance (infinity).
         """
         logits = to_array(logits)
         if logits.ndim != 2 or len(logits) < 1 or not np.isfinite(logits).all():
@@ -104,11 +115,11 @@ class TemperatureScaling(keras.layers.Layer):
         logits = logits - logits.max(axis=1, keepdims=True)
         chosen = logits[np.arange(len(y)), y]
 
-        def slope(inverse):
+        def slope(inverse: float) -> float:
             """Derivative of the loss, which is convex in 1 / temperature."""
             weights = np.exp(inverse * logits)
             weights /= weights.sum(axis=1, keepdims=True)
-            return np.mean((weights * logits).sum(axis=1) - chosen)
+            return float(np.mean((weights * logits).sum(axis=1) - chosen))
 
         low, high = 1.0 / _RANGE, _RANGE
         if not slope(low) < 0 < slope(high):
@@ -123,17 +134,19 @@ class TemperatureScaling(keras.layers.Layer):
             middle = np.sqrt(low * high)
             low, high = (low, middle) if slope(middle) > 0 else (middle, high)
         self.temperature.assign(1.0 / np.sqrt(low * high))
+        return self
 
     @property
-    def _output_dtype(self):
+    def _output_dtype(self) -> str:
         return at_least_float32(self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def compute_output_spec(self, inputs):
+    def compute_output_spec(self, inputs: KerasTensor) -> KerasTensor:
         logits = KerasTensor(inputs.shape, dtype=self._output_dtype)
         return attach_family(logits, attached_family(inputs))
 
-    def get_config(self):
-        return {**super().get_config(), "temperature": self.initial_temperature}
+    def get_config(self) -> Config:
+        now = self.temperature if self.built else self.initial_temperature
+        return {**super().get_config(), "temperature": float(now)}

@@ -111,15 +111,17 @@ def calibrators():
     c = uq.calibration
     rng = np.random.default_rng(0)
     loc = rng.normal(size=(99, 1))
-    params = np.concatenate([loc, np.ones_like(loc)], axis=-1)
+    params = np.concatenate([loc, np.ones_like(loc)], axis=-1)[None]
     y = loc + 2 * rng.normal(size=loc.shape)
-    probabilities = rng.dirichlet(np.ones(3), size=99)
+    all_rows, few = (uq.Prediction(p, "normal") for p in (params, params[:, :9]))
+    logits = np.log(rng.dirichlet(np.ones(3), size=99))
+    classes = uq.ClassPrediction(logits[None], "categorical")
     return [
-        c.SplitConformal(0.8).fit(params, y),
-        c.ConformalQuantile(0.8).fit(params, y),
-        c.ScaleCalibration().fit(params, y),
-        c.IsotonicCalibration().fit(params[:9], y[:9]),
-        c.AdaptivePredictionSets(0.8).fit(probabilities, rng.integers(0, 3, 99)),
+        c.SplitConformal(0.8).fit(all_rows, y),
+        c.ConformalQuantile(0.8).fit(all_rows, y),
+        c.ScaleCalibration().fit(all_rows, y),
+        c.IsotonicCalibration().fit(few, y[:9]),
+        c.AdaptivePredictionSets(0.8).fit(classes, rng.integers(0, 3, 99)),
     ]
 
 
