@@ -40,7 +40,11 @@ class Masked(keras.layers.Layer):
 )
 @pytest.mark.parametrize(
     "loss",
-    [NegativeLogLikelihood(), uq.losses.CRPS(), uq.losses.Pinball([0.1, 0.9])],
+    [
+        NegativeLogLikelihood("normal"),
+        uq.losses.CRPS("normal"),
+        uq.losses.Pinball([0.1, 0.9]),
+    ],
     ids=lambda loss: loss.name,
 )
 def test_in_a_graph_of_the_user(loss):
@@ -54,11 +58,11 @@ def test_in_a_graph_of_the_user(loss):
 def test_summed_over_outputs_and_averaged_over_positions():
     y, params, loc, scale = data((4, 3), units=2)
     nll = -scipy.stats.norm(loc, scale).logpdf(y)
-    values = NegativeLogLikelihood(reduction=None)(y, params)
+    values = NegativeLogLikelihood("normal", reduction=None)(y, params)
     np.testing.assert_allclose(to_numpy(values), nll.sum(-1), rtol=1e-5)
-    mean = float(NegativeLogLikelihood()(y, params))
+    mean = float(NegativeLogLikelihood("normal")(y, params))
     np.testing.assert_allclose(mean, nll.sum(-1).mean(), rtol=1e-5)
-    total = float(NegativeLogLikelihood(reduction="sum")(y, params))
+    total = float(NegativeLogLikelihood("normal", reduction="sum")(y, params))
     np.testing.assert_allclose(total, nll.sum(), rtol=1e-5)
 
 
@@ -71,7 +75,7 @@ def test_the_laplace_family():
 
 def test_a_missing_last_axis_is_added_and_nothing_else():
     y, params, _, _ = data()
-    loss = NegativeLogLikelihood()
+    loss = NegativeLogLikelihood("normal")
     assert float(loss(y[:, 0], params)) == float(loss(y, params))
     with pytest.raises(ValueError, match="`y` must have shape"):
         loss(y.T, params)
@@ -79,16 +83,16 @@ def test_a_missing_last_axis_is_added_and_nothing_else():
 
 def test_a_float16_params_tensor_is_scored_in_float32():
     params = keras.ops.cast(np.array([[0.0, 1e-3]]), "float16")
-    value = NegativeLogLikelihood()(np.array([[100.0]]), params)
+    value = NegativeLogLikelihood("normal")(np.array([[100.0]]), params)
     assert keras.backend.standardize_dtype(value.dtype) == "float32"
     assert np.isfinite(float(value))
 
 
 def test_float64_stays_float64():
     keras.config.set_floatx("float64")
-    assert NegativeLogLikelihood().dtype == "float64"
+    assert NegativeLogLikelihood("normal").dtype == "float64"
     keras.config.set_floatx("float16")
-    assert NegativeLogLikelihood().dtype == "float32"
+    assert NegativeLogLikelihood("normal").dtype == "float32"
 
 
 class TestWeights:
@@ -97,7 +101,9 @@ class TestWeights:
         y, params, loc, scale = data()
         weights = np.linspace(0.0, 2.0, 6)
         nll = -scipy.stats.norm(loc, scale).logpdf(y)[:, 0]
-        value = float(NegativeLogLikelihood()(y, params, weights.reshape(shape)))
+        value = float(
+            NegativeLogLikelihood("normal")(y, params, weights.reshape(shape))
+        )
         # Keras divides by the count, not by the sum of the weights.
         np.testing.assert_allclose(value, (weights * nll).mean(), rtol=1e-5)
 
@@ -105,7 +111,7 @@ class TestWeights:
         y, params, loc, scale = data((5, 5))
         weights = np.arange(5.0)
         nll = -scipy.stats.norm(loc, scale).logpdf(y)[..., 0]
-        value = float(NegativeLogLikelihood()(y, params, weights))
+        value = float(NegativeLogLikelihood("normal")(y, params, weights))
         expected = (weights[:, None] * nll).mean()
         np.testing.assert_allclose(value, expected, rtol=1e-5)
         assert abs(expected - (weights[None] * nll).mean()) > 0.1
@@ -114,21 +120,21 @@ class TestWeights:
         y, params, loc, scale = data((4, 3))
         weights = np.random.default_rng(0).uniform(size=(4, 3))
         nll = -scipy.stats.norm(loc, scale).logpdf(y)[..., 0]
-        value = float(NegativeLogLikelihood()(y, params, weights))
+        value = float(NegativeLogLikelihood("normal")(y, params, weights))
         np.testing.assert_allclose(value, (weights * nll).mean(), rtol=1e-5)
 
     @pytest.mark.parametrize("shape", [(3,), (1, 3), (4, 3, 1), (4, 2)])
     def test_that_do_not_fit(self, shape):
         y, params, _, _ = data((4, 3))
         with pytest.raises(ValueError, match="`sample_weight` must have"):
-            NegativeLogLikelihood()(y, params, np.ones(shape))
+            NegativeLogLikelihood("normal")(y, params, np.ones(shape))
 
     def test_a_weight_of_zero_excludes_a_nan(self):
         y, params, _, _ = data()
         y[2], params[3] = np.nan, np.nan
         weights = np.array([1, 1, 0, 0, 1, 1], "float32")
         value, (gradient,) = value_and_gradients(
-            lambda p: NegativeLogLikelihood()(y, p, weights), params
+            lambda p: NegativeLogLikelihood("normal")(y, p, weights), params
         )
         assert np.isfinite(value)
         assert np.isfinite(gradient).all()
@@ -137,8 +143,8 @@ class TestWeights:
     def test_a_nan_that_counts_is_not_hidden(self):
         y, params, _, _ = data()
         y[2] = np.nan
-        assert np.isnan(float(NegativeLogLikelihood()(y, params)))
-        values = to_numpy(NegativeLogLikelihood(reduction=None)(y, params))
+        assert np.isnan(float(NegativeLogLikelihood("normal")(y, params)))
+        values = to_numpy(NegativeLogLikelihood("normal", reduction=None)(y, params))
         assert np.isnan(values).tolist() == [False, False, True, False, False, False]
 
 
@@ -148,16 +154,16 @@ class TestMasks:
     def test_the_mean_is_over_the_valid_positions(self):
         y, params, loc, scale = data((4, 3))
         nll = -scipy.stats.norm(loc, scale).logpdf(y)[..., 0]
-        value = float(NegativeLogLikelihood()(y, Masked(self.mask)(params)))
+        value = float(NegativeLogLikelihood("normal")(y, Masked(self.mask)(params)))
         np.testing.assert_allclose(value, nll[self.mask].mean(), rtol=1e-5)
 
     def test_what_is_masked_may_hold_anything(self):
         y, params, _, _ = data((4, 3))
-        clean = float(NegativeLogLikelihood()(y, Masked(self.mask)(params)))
+        clean = float(NegativeLogLikelihood("normal")(y, Masked(self.mask)(params)))
         y[~self.mask], params[~self.mask] = np.nan, np.inf
         layer = Masked(self.mask)
         value, (gradient,) = value_and_gradients(
-            lambda p: NegativeLogLikelihood()(y, layer(p)), params
+            lambda p: NegativeLogLikelihood("normal")(y, layer(p)), params
         )
         assert value == np.float32(clean)
         assert (gradient[~self.mask] == 0).all()
@@ -167,14 +173,16 @@ class TestMasks:
         y, params, loc, scale = data((4, 3))
         nll = -scipy.stats.norm(loc, scale).logpdf(y)[..., 0]
         weights = np.array([1.0, 2.0, 3.0, 4.0])
-        value = float(NegativeLogLikelihood()(y, Masked(self.mask)(params), weights))
+        value = float(
+            NegativeLogLikelihood("normal")(y, Masked(self.mask)(params), weights)
+        )
         expected = (weights[:, None] * nll)[self.mask].mean()
         np.testing.assert_allclose(value, expected, rtol=1e-5)
 
     def test_nothing_valid_is_zero(self):
         y, params, _, _ = data((4, 3))
         masked = Masked(np.zeros((4, 3), bool))(params)
-        assert float(NegativeLogLikelihood()(y, masked)) == 0.0
+        assert float(NegativeLogLikelihood("normal")(y, masked)) == 0.0
 
     def test_keras_agrees_on_the_reduction(self):
         """The same mask and weights through a loss of Keras itself."""
@@ -186,7 +194,7 @@ class TestMasks:
                 return -uq.families.Normal().log_prob(y_true, y_pred)
 
         for reduction in ("sum_over_batch_size", "sum", "mean_with_sample_weight"):
-            ours = NegativeLogLikelihood(reduction=reduction)
+            ours = NegativeLogLikelihood("normal", reduction=reduction)
             theirs = Plain(reduction=reduction)
             for w in (None, weights):
                 masked = Masked(self.mask)(params)
@@ -200,7 +208,8 @@ class TestBeta:
     def test_the_gradient_is_that_of_the_paper(self, beta):
         y, params, loc, scale = data()
         _, (gradient,) = value_and_gradients(
-            lambda p: NegativeLogLikelihood(beta=beta, reduction="sum")(y, p), params
+            lambda p: NegativeLogLikelihood("normal", beta=beta, reduction="sum")(y, p),
+            params,
         )
         variance = scale**2
         factor = variance**beta
@@ -214,21 +223,22 @@ class TestBeta:
     def test_beta_one_is_least_squares_for_the_mean(self):
         y, params, loc, _ = data()
         _, (gradient,) = value_and_gradients(
-            lambda p: NegativeLogLikelihood(beta=1.0, reduction="sum")(y, p), params
+            lambda p: NegativeLogLikelihood("normal", beta=1.0, reduction="sum")(y, p),
+            params,
         )
         np.testing.assert_allclose(gradient[:, :1], loc - y, rtol=1e-5)
 
     @pytest.mark.parametrize("beta", [-0.1, 1.1, float("nan"), "0.5", None])
     def test_outside_of_its_range(self, beta):
         with pytest.raises(ValueError, match="`beta` must be a number between 0 and 1"):
-            NegativeLogLikelihood(beta=beta)
+            NegativeLogLikelihood("normal", beta=beta)
 
 
 def test_against_tfp():
     y, params, loc, scale = data((5,), units=3)
     law = tfp.distributions.Independent(tfp.distributions.Normal(loc, scale), 1)
     np.testing.assert_allclose(
-        to_numpy(NegativeLogLikelihood(reduction=None)(y, params)),
+        to_numpy(NegativeLogLikelihood("normal", reduction=None)(y, params)),
         -law.log_prob(y).numpy(),
         rtol=1e-5,
     )
@@ -243,7 +253,7 @@ def test_config_round_trip():
 
 def test_one_output_column_for_a_family_of_two_parameters():
     model = keras.Sequential([keras.layers.Dense(1)])
-    model.compile("adam", NegativeLogLikelihood())
+    model.compile("adam", NegativeLogLikelihood("normal"))
     with pytest.raises(ValueError, match=r"2 blocks \(loc, scale\)"):
         model.fit(np.ones((4, 3)), np.ones(4), verbose=0)
 

@@ -19,7 +19,7 @@ each_metric = pytest.mark.parametrize("metric", METRICS, ids=lambda m: m.__name_
 
 
 def whole(metric, y, params, weights=None):
-    m = metric()
+    m = metric("normal")
     m.update_state(y, params, weights)
     return float(to_numpy(m.result()))
 
@@ -28,7 +28,7 @@ def test_against_the_definitions():
     y, params, loc, _ = data((4, 3), units=2)
     assert np.isclose(
         whole(metrics.NegativeLogLikelihood, y, params),
-        float(uq.losses.NegativeLogLikelihood()(y, params)),
+        float(uq.losses.NegativeLogLikelihood("normal")(y, params)),
     )
     assert np.isclose(whole(metrics.MeanAbsoluteError, y, params), abs(y - loc).mean())
     assert np.isclose(
@@ -44,7 +44,7 @@ def test_on_batches_it_equals_the_whole(metric, sizes, weighted):
     y, params, _, _ = data((sum(sizes),), units=2)
     weights = np.random.default_rng(0).uniform(size=sum(sizes)) if weighted else None
     expected = whole(metric, y, params, weights)
-    m = metric()
+    m = metric("normal")
     start = 0
     for size in sizes:
         part = slice(start, start + size)
@@ -61,7 +61,7 @@ def test_masked_and_unweighted_positions_do_not_count(metric):
     mask = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0]], bool)
     expected = whole(metric, y[mask], params[mask])
     y[~mask], params[~mask] = np.nan, np.inf
-    m = metric()
+    m = metric("normal")
     m.update_state(y, Masked(mask)(params))
     np.testing.assert_allclose(float(to_numpy(m.result())), expected, rtol=1e-5)
     weighted = whole(metric, y, params, mask.astype("float32"))
@@ -80,7 +80,7 @@ def test_weights_are_a_weighted_mean(metric):
 @each_metric
 def test_shapes_that_do_not_agree(metric):
     with pytest.raises(ValueError, match="`y` must have shape"):
-        metric().update_state(np.ones((1, 4)), np.ones((4, 2)))
+        metric("normal").update_state(np.ones((1, 4)), np.ones((4, 2)))
 
 
 @each_metric
@@ -99,7 +99,7 @@ def test_why_mae_itself_is_no_metric_here():
     """What `metrics=["mae"]` computes on a params tensor, without an error."""
     y, params, loc, scale = data()
     model = keras.Sequential([keras.layers.Identity()])
-    model.compile(loss=uq.losses.NegativeLogLikelihood(), metrics=["mae"])
+    model.compile(loss=uq.losses.NegativeLogLikelihood("normal"), metrics=["mae"])
     logs = model.evaluate(params, y, verbose=0, return_dict=True)
     mixed = np.mean([abs(y - loc), abs(y - scale)])
     np.testing.assert_allclose(logs["mae"], mixed, rtol=1e-5)

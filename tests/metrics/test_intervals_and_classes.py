@@ -14,22 +14,23 @@ import keras_uq_layers as uq
 
 M = uq.metrics
 REGRESSION = [
-    M.NegativeLogLikelihood(),
-    M.CRPS(),
-    M.IntervalCoverage(0.8),
-    M.MeanIntervalWidth(0.8),
-    M.IntervalScore(0.8),
-    M.RegressionCalibrationError(),
+    M.NegativeLogLikelihood("normal"),
+    M.CRPS("normal"),
+    M.IntervalCoverage(0.8, "normal"),
+    M.MeanIntervalWidth(0.8, "normal"),
+    M.IntervalScore(0.8, "normal"),
+    M.RegressionCalibrationError("normal"),
     M.PredictiveEntropy("normal"),
-    M.MeanAbsoluteError(),
-    M.RootMeanSquaredError(),
+    M.MeanAbsoluteError("normal"),
+    M.RootMeanSquaredError("normal"),
 ]
 CLASSES = [
     M.NegativeLogLikelihood("categorical"),
-    M.BrierScore(),
-    M.ExpectedCalibrationError(bins=5),
-    M.ExpectedCalibrationError(bins=5, adaptive=True),
-    M.PredictiveEntropy(),
+    M.BrierScore("categorical"),
+    M.ExpectedCalibrationError("categorical", bins=5),
+    M.ExpectedCalibrationError("categorical", bins=5, adaptive=True),
+    M.PredictiveEntropy("categorical"),
+    M.Accuracy("categorical"),
 ]
 
 
@@ -111,9 +112,9 @@ def test_masks_of_keras_are_honoured():
         ]
     )
     metrics = [
-        M.CRPS(),
-        M.RegressionCalibrationError(),
-        M.IntervalScore(0.9),
+        M.CRPS("normal"),
+        M.RegressionCalibrationError("normal"),
+        M.IntervalScore(0.9, "normal"),
     ]
     model.compile(weighted_metrics=metrics, loss=uq.losses.CRPS())
     tokens = np.array([[1, 2, 0], [3, 0, 0]])
@@ -124,7 +125,11 @@ def test_masks_of_keras_are_honoured():
     params = to_numpy(model(tokens))[kept]
     for name, fresh in zip(
         ("crps", "calibration_error", "interval_score"),
-        (M.CRPS(), M.RegressionCalibrationError(), M.IntervalScore(0.9)),
+        (
+            M.CRPS("normal"),
+            M.RegressionCalibrationError("normal"),
+            M.IntervalScore(0.9, "normal"),
+        ),
         strict=True,
     ):
         np.testing.assert_allclose(found[name], compute(fresh, y[kept], params), 1e-5)
@@ -152,7 +157,7 @@ def test_crps_against_numerical_integration(family, y, loc, log_scale):
 def test_crps_loss_is_the_mean_over_outputs_and_has_gradients():
     y, params = regression()
     crps = to_numpy(uq.families.Normal().crps(y, params))
-    loss = uq.losses.CRPS()
+    loss = uq.losses.CRPS("normal")
     np.testing.assert_allclose(float(loss(y, params)), crps.mean(), rtol=1e-5)
     again = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(loss)
@@ -184,8 +189,8 @@ def test_the_truth_wins_on_average(shift, log_factor, family):
     truth = np.tile([0.0, 1.0], (n, 1))
     other = np.tile([shift, np.exp(log_factor)], (n, 1))
     for metric in (
-        M.NegativeLogLikelihood(family),
-        M.CRPS(family),
+        M.NegativeLogLikelihood("normal", family),
+        M.CRPS("normal", family),
         M.IntervalScore(0.8, family),
     ):
         assert compute(metric, y, truth) < compute(metric, y, other), metric.name
@@ -214,8 +219,10 @@ def test_brier_score_by_definition():
     labels, logits = classes()
     p = special.softmax(logits, axis=-1)
     expected = ((p - np.eye(3)[labels]) ** 2).sum(axis=-1).mean()
-    np.testing.assert_allclose(compute(M.BrierScore(), labels, logits), expected, 1e-5)
-    assert np.isnan(compute(M.BrierScore(), np.full(60, 7), logits))
+    np.testing.assert_allclose(
+        compute(M.BrierScore("categorical"), labels, logits), expected, 1e-5
+    )
+    assert np.isnan(compute(M.BrierScore("categorical"), np.full(60, 7), logits))
 
 
 # Intervals and calibration
@@ -227,10 +234,10 @@ def test_coverage_and_width_by_the_known_amount(factor):
     distorted = params * [1.0, factor]
     level = 0.8
     z = stats.norm.ppf(0.9)
-    coverage = compute(M.IntervalCoverage(level), y, distorted)
+    coverage = compute(M.IntervalCoverage(level, "normal"), y, distorted)
     expected = 2 * stats.norm.cdf(z * factor) - 1
     np.testing.assert_allclose(coverage, expected, atol=5 * np.sqrt(0.25 / 20_000))
-    width = compute(M.MeanIntervalWidth(level), y, distorted)
+    width = compute(M.MeanIntervalWidth(level, "normal"), y, distorted)
     np.testing.assert_allclose(width, 2 * z * factor * params[:, 1].mean(), rtol=1e-4)
 
 
@@ -240,7 +247,7 @@ def test_interval_score_by_definition():
     upper = stats.norm.ppf(0.95, params[:, :1], params[:, 1:])
     miss = np.maximum(lower - y, 0) + np.maximum(y - upper, 0)
     np.testing.assert_allclose(
-        compute(M.IntervalScore(0.9), y, params),
+        compute(M.IntervalScore(0.9, "normal"), y, params),
         (upper - lower + 20 * miss).mean(),
         1e-4,
     )
@@ -253,7 +260,7 @@ def test_regression_calibration_error_by_the_known_amount(factor, shift):
     rng = np.random.default_rng(0)
     y = rng.normal(size=n)
     params = np.tile([shift, factor], (n, 1))
-    found = compute(M.RegressionCalibrationError(levels=19), y, params)
+    found = compute(M.RegressionCalibrationError("normal", levels=19), y, params)
     p = np.arange(1, 20) / 20
     share = stats.norm.cdf(shift + factor * stats.norm.ppf(p))
     expected = ((share - p) ** 2).mean()
@@ -268,7 +275,9 @@ def test_regression_calibration_error_by_the_known_amount(factor, shift):
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_ece_of_a_calibrated_classifier_is_that_of_chance(adaptive):
     labels, logits = classes(20_000)
-    found = compute(M.ExpectedCalibrationError(adaptive=adaptive), labels, logits)
+    found = compute(
+        M.ExpectedCalibrationError("categorical", adaptive=adaptive), labels, logits
+    )
     p = special.softmax(logits, axis=-1)
     accuracy = (p.argmax(axis=-1) == labels).mean()
     chance = np.sqrt(2 * 15 / (np.pi * 20_000) * accuracy * (1 - accuracy))
@@ -283,7 +292,9 @@ def test_ece_grows_by_the_known_amount(adaptive, temperature):
     before = special.softmax(logits * temperature, axis=-1).max(axis=-1)
     after = special.softmax(logits, axis=-1).max(axis=-1)
     expected = np.abs((after - before).mean())
-    found = compute(M.ExpectedCalibrationError(adaptive=adaptive), labels, logits)
+    found = compute(
+        M.ExpectedCalibrationError("categorical", adaptive=adaptive), labels, logits
+    )
     # All gaps have one sign, so that the bins hide none of it.
     np.testing.assert_allclose(found, expected, atol=0.012)
     assert found > 0.05
@@ -301,13 +312,17 @@ def test_ece_by_definition():
 
     fixed = np.ceil(confidence * 10).astype(int) - 1
     np.testing.assert_allclose(
-        compute(M.ExpectedCalibrationError(bins=10), labels, logits),
+        compute(M.ExpectedCalibrationError("categorical", bins=10), labels, logits),
         ece(fixed, 10),
         rtol=1e-4,
     )
     equal = np.argsort(np.argsort(confidence)) * 10 // 500
     np.testing.assert_allclose(
-        compute(M.ExpectedCalibrationError(bins=10, adaptive=True), labels, logits),
+        compute(
+            M.ExpectedCalibrationError("categorical", bins=10, adaptive=True),
+            labels,
+            logits,
+        ),
         ece(equal, 10),
         atol=0.01,  # boundaries inside one of the 4096 bins
     )
@@ -317,7 +332,7 @@ def test_entropies():
     _, logits = classes()
     p = special.softmax(logits, axis=-1)
     np.testing.assert_allclose(
-        compute(M.PredictiveEntropy(), np.zeros(60), logits),
+        compute(M.PredictiveEntropy("categorical"), np.zeros(60), logits),
         stats.entropy(p, axis=-1).mean(),
         rtol=1e-5,
     )
@@ -345,10 +360,10 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="`family` must be one of classes"):
         M.ExpectedCalibrationError("normal")
     with pytest.raises(ValueError, match="`bins` must be a positive integer"):
-        M.ExpectedCalibrationError(bins=0)
+        M.ExpectedCalibrationError("categorical", bins=0)
     with pytest.raises(ValueError, match="`levels` must be a positive integer"):
-        M.RegressionCalibrationError(levels=0)
+        M.RegressionCalibrationError("normal", levels=0)
     with pytest.raises(ValueError, match="`y` must have shape"):
-        compute(M.CRPS(), np.zeros((3, 2)), np.ones((3, 2)))
+        compute(M.CRPS("normal"), np.zeros((3, 2)), np.ones((3, 2)))
     with pytest.raises(NotImplementedError, match="no `crps`"):
         compute(M.CRPS("categorical"), np.zeros(3), np.ones((3, 2)))

@@ -1,0 +1,213 @@
+"""Which family reads a model: the head, the loss, the activation, or nobody."""
+
+import keras
+import numpy as np
+import pytest
+from backend import to_numpy
+
+import keras_uq_layers as uq
+from keras_uq_layers.families import Bernoulli
+from keras_uq_layers.families import Categorical
+from keras_uq_layers.families import Gamma
+from keras_uq_layers.families import Laplace
+from keras_uq_layers.families import StudentT
+from keras_uq_layers.reading import family_of
+
+layers = keras.layers
+X = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+Y = np.random.default_rng(1).gamma(3.0, size=(8, 1)).astype("float32")
+
+
+def sequential(*rest):
+    return keras.Sequential([keras.Input((3,)), *rest])
+
+
+class Subclassed(keras.Model):
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def call(self, inputs):
+        return self.head(inputs)
+
+
+def nested():
+    inputs = keras.Input((3,))
+    return keras.Model(inputs, sequential(uq.DistributionHead(1, "gamma"))(inputs))
+
+
+def subclassed():
+    model = Subclassed(uq.DistributionHead(1, "gamma"))
+    model(X)
+    return model
+
+
+def ensemble():
+    model = uq.Ensemble(lambda: sequential(uq.DistributionHead(1, "gamma")), 2)
+    model(X)
+    return model
+
+
+def scaled():
+    return sequential(uq.DistributionHead(3, "categorical"), uq.TemperatureScaling())
+
+
+BUILT = {
+    "sequential": (lambda: sequential(uq.DistributionHead(1, "gamma")), Gamma()),
+    "nested": (nested, Gamma()),
+    "subclassed": (subclassed, Gamma()),
+    "ensemble": (ensemble, Gamma()),
+    "constant": (lambda: sequential(uq.ConstantVarianceHead(1)), uq.families.Normal()),
+    "scaled": (scaled, Categorical()),
+}
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_the_head_is_asked_first(name):
+    build, family = BUILT[name]
+    model = build()
+    model.compile(loss=uq.losses.NegativeLogLikelihood())
+    assert family_of(model) == family
+    assert family_of(model, family.name) == family
+    assert uq.predict(model, X, verbose=0).family == family
+
+
+def test_a_head_inside_a_wrapper():
+    model = keras.Sequential(
+        [keras.Input((4, 3)), layers.TimeDistributed(uq.DistributionHead(1, "gamma"))]
+    )
+    assert family_of(model) == Gamma()
+
+
+def test_a_loaded_model_still_knows(tmp_path):
+    sequential(uq.DistributionHead(1, StudentT(df=3))).save(tmp_path / "model.keras")
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    assert family_of(model, "student_t") == StudentT(df=3)
+
+
+@pytest.mark.parametrize("given", ["normal", StudentT(df=30), StudentT()])
+def test_a_family_that_is_not_that_of_the_head(given):
+    model = sequential(uq.DistributionHead(1, StudentT(df=3)))
+    for wrong in (
+        lambda: uq.predict(model, X, given, verbose=0),
+        lambda: uq.serving_model(model, given),
+        lambda: uq.losses.NegativeLogLikelihood(given)(Y, model(X)),
+        lambda: uq.metrics.CRPS(given).update_state(Y, model(X)),
+    ):
+        with pytest.raises(ValueError, match=r"must be StudentT\(df=3.0\), the family"):
+            wrong()
+
+
+def test_quantiles_and_pinball_of_other_levels():
+    model = sequential(uq.DistributionHead(1, uq.families.Quantiles([0.05, 0.5, 0.95])))
+    model.compile(loss=uq.losses.Pinball([0.25, 0.5, 0.75]))
+    with pytest.raises(ValueError, match=r"must be Quantiles\(levels=\[0.05, 0.5"):
+        model.fit(X, Y, verbose=0)
+
+
+def test_the_compiled_loss_is_asked_next():
+    model = sequential(layers.Dense(2), layers.Activation("softplus"))
+    model.compile(loss=uq.losses.NegativeLogLikelihood("laplace"))
+    assert family_of(model) == Laplace()
+    with pytest.raises(ValueError, match="the family of the model's loss"):
+        family_of(model, "normal")
+
+
+CLASSES = [
+    (layers.Dense(3, "softmax"), None, Categorical(from_logits=False)),
+    (layers.Softmax(), None, Categorical(from_logits=False)),
+    (layers.Activation("softmax"), None, Categorical(from_logits=False)),
+    (layers.Dense(2, "sigmoid"), None, Bernoulli(from_logits=False)),
+    (layers.Dense(3), "sparse_categorical_crossentropy", Categorical(False)),
+    (
+        layers.Dense(3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        Categorical(),
+    ),
+    (
+        layers.Dense(3),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        Categorical(),
+    ),
+    (
+        layers.Dense(1),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+        Bernoulli(),
+    ),
+    (layers.Dense(1), keras.losses.BinaryCrossentropy(), Bernoulli(False)),
+]
+
+
+@pytest.mark.parametrize(("last", "loss", "family"), CLASSES)
+def test_classes_of_plain_keras(last, loss, family):
+    model = sequential(last)
+    model.compile(loss=loss)
+    assert family_of(model) == family
+    # The name of a family says nothing about logits: the model does.
+    assert family_of(model, family.name) == family
+    other = type(family)(from_logits=not family.from_logits)
+    with pytest.raises(ValueError, match="last activation or loss"):
+        family_of(model, other)
+
+
+def test_probabilities_are_not_read_as_logits():
+    model = sequential(layers.Dense(3, "softmax"))
+    probabilities = model.predict(X, verbose=0)
+    prediction = uq.predict(model, X, "categorical", verbose=0)
+    np.testing.assert_allclose(prediction.mean, probabilities, rtol=1e-5)
+
+
+def test_nobody_knows():
+    model = sequential(layers.Dense(2, "softplus"))
+    with pytest.raises(ValueError, match="`family` must be given for the model"):
+        uq.predict(model, X, verbose=0)
+    with pytest.raises(ValueError, match="`family` must be given for params"):
+        uq.losses.NegativeLogLikelihood()(Y, model(X))
+    assert uq.predict(model, X, uq.families.Laplace(), samples=1, verbose=0)
+
+
+def test_a_tensor_made_from_the_output_has_no_family():
+    params = sequential(uq.DistributionHead(1, "gamma"))(X)
+    with pytest.raises(ValueError, match="`family` must be given for params"):
+        uq.metrics.CRPS().update_state(Y, params + 0.0)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_losses_and_metrics_find_the_family_in_fit(jit_compile):
+    """The head is a gamma: read as a normal, the numbers would be others."""
+    model = sequential(uq.DistributionHead(1, "gamma"))
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        loss=uq.losses.NegativeLogLikelihood(),
+        metrics=[uq.metrics.NegativeLogLikelihood(), uq.metrics.CRPS()],
+        jit_compile=jit_compile,
+    )
+    logs = model.fit(X, Y, verbose=0, validation_data=(X, Y)).history
+    params = to_numpy(model(X))
+    nll = -to_numpy(Gamma().log_prob(Y, params)).mean()
+    crps = to_numpy(Gamma().crps(Y, params)).mean()
+    for name, expected in (("loss", nll), ("nll", nll), ("crps", crps)):
+        np.testing.assert_allclose(logs[name][0], expected, rtol=1e-4)
+        np.testing.assert_allclose(logs[f"val_{name}"][0], expected, rtol=1e-4)
+
+
+def test_two_outputs_of_two_families():
+    """Each loss and metric reads its own output."""
+    inputs = keras.Input((3,))
+    outputs = {
+        "rain": uq.DistributionHead(1, "gamma", name="rain")(inputs),
+        "heat": uq.DistributionHead(1, "laplace", name="heat")(inputs),
+    }
+    model = keras.Model(inputs, outputs)
+    nll = uq.losses.NegativeLogLikelihood
+    model.compile(
+        loss={"rain": nll(), "heat": nll()},
+        metrics={"rain": uq.metrics.CRPS(), "heat": uq.metrics.CRPS()},
+    )
+    y = {"rain": Y, "heat": -Y}
+    logs = model.evaluate(X, y, verbose=0, return_dict=True)
+    found = model(X)
+    rain = to_numpy(Gamma().crps(Y, to_numpy(found["rain"]))).mean()
+    heat = to_numpy(Laplace().crps(-Y, to_numpy(found["heat"]))).mean()
+    np.testing.assert_allclose(logs["rain_crps"], rain, rtol=1e-4)
+    np.testing.assert_allclose(logs["heat_crps"], heat, rtol=1e-4)
