@@ -189,8 +189,8 @@ def test_the_truth_wins_on_average(shift, log_factor, family):
     truth = np.tile([0.0, 1.0], (n, 1))
     other = np.tile([shift, np.exp(log_factor)], (n, 1))
     for metric in (
-        M.NegativeLogLikelihood("normal", family),
-        M.CRPS("normal", family),
+        M.NegativeLogLikelihood(family),
+        M.CRPS(family),
         M.IntervalScore(0.8, family),
     ):
         assert compute(metric, y, truth) < compute(metric, y, other), metric.name
