@@ -5,9 +5,12 @@ attribute of a Keras object. A new release of Keras is one file to check.
 Each function says which version it was seen in.
 """
 
+import contextlib
 import sys
 from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -168,3 +171,114 @@ def is_default(method: Callable) -> bool:
 def build_shapes(layer: keras.layers.Layer) -> dict[str, Any]:
     """The arguments that a layer was built with, by name. Seen in Keras 3.15."""
     return dict(layer._build_shapes_dict)
+
+
+def is_keras(thing: Any) -> bool:
+    """Whether an object, a class or a function is Keras's own."""
+    return (getattr(thing, "__module__", None) or "").split(".")[0] == "keras"
+
+
+def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """The weights of a layer without those of the layers inside of it.
+
+    Seen in Keras 3.15.
+    """
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def takes_training(layer: keras.layers.Layer) -> bool:
+    """Whether `call` has an argument `training`. Seen in Keras 3.15."""
+    return layer._call_has_training_arg
+
+
+def user_loss(model: keras.Model) -> tuple[Any, Any]:
+    """The `loss` and `loss_weights` given to `compile`. Seen in Keras 3.15."""
+    compiled = getattr(model, "_compile_loss", None)
+    if compiled is None:
+        return None, None
+    return compiled._user_loss, compiled._user_loss_weights
+
+
+def user_metrics(model: keras.Model) -> list[Any]:
+    """The `metrics` and `weighted_metrics` given to `compile`, each as it is.
+
+    Seen in Keras 3.15.
+    """
+    compiled = getattr(model, "_compile_metrics", None)
+    if compiled is None:
+        return []
+    return [compiled._user_metrics, compiled._user_weighted_metrics]
+
+
+def make_compile_loss(
+    loss: Any,
+    weights: Any,
+    output_names: list[str] | None,
+    note: Callable[[keras.losses.Loss, Tensor, Tensor], None],
+) -> Any:
+    """The object that `compile` makes of a loss. Seen in Keras 3.15.
+
+    Args:
+        loss: As for `compile`.
+        weights: `loss_weights`, as for `compile`.
+        output_names: Those of the model, or None.
+        note: Called with the loss, the targets and the predictions of each
+            output before that loss: Keras matches them by name, by position or
+            by both.
+    """
+    from keras.src.trainers.compile_utils import CompileLoss
+
+    class NotedLoss(CompileLoss):
+        def build(self, y_true: Any, y_pred: Any) -> None:
+            super().build(y_true, y_pred)
+            self._flat_losses = [
+                part._replace(loss=self._noted(part.loss)) for part in self._flat_losses
+            ]
+
+        @staticmethod
+        def _noted(loss: Any) -> Any:
+            def noted(y_true: Tensor, y_pred: Tensor, weight: Tensor | None) -> Any:
+                note(loss, y_true, y_pred)
+                return loss(y_true, y_pred, weight)
+
+            return noted
+
+    return NotedLoss(loss, weights, output_names=output_names)
+
+
+@contextlib.contextmanager
+def compiled_with(model: keras.Model, compile_loss: Any) -> Iterator[None]:
+    """Gives a model another compiled loss for a while. Seen in Keras 3.15."""
+    before = model.__dict__.get("_compile_loss")
+    model.__dict__["_compile_loss"] = compile_loss
+    try:
+        yield
+    finally:
+        model.__dict__["_compile_loss"] = before
+
+
+def random_module() -> ModuleType:
+    """The module whose `draw_seed` each draw of `keras.random` calls.
+
+    Seen in Keras 3.15. If it moves, `uq.diagnose` sees no draws.
+    """
+    from keras.src import backend
+
+    return backend.random
+
+
+def crossentropies() -> Iterator[tuple[ModuleType, str]]:
+    """Modules and names of the functions that all cross entropies end in.
+
+    They have a public name, and one that Keras itself reads. Seen in Keras
+    3.15. If they move, `uq.diagnose` sees no cross entropies.
+    """
+    from keras.src import ops as own_ops
+
+    for name in (
+        "binary_crossentropy",
+        "categorical_crossentropy",
+        "sparse_categorical_crossentropy",
+    ):
+        yield own_ops, name
+        yield keras.ops, name

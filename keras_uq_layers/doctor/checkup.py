@@ -13,6 +13,7 @@ from keras_uq_layers.doctor import sampling
 from keras_uq_layers.doctor import shapes
 from keras_uq_layers.doctor.context import Context
 from keras_uq_layers.doctor.findings import Diagnosis
+from keras_uq_layers.doctor.findings import Finding
 
 # Each module lists its own checks, functions from the context to findings.
 _MODULES = (data, shapes, finiteness, losses, kl, sampling, heldout)
@@ -44,31 +45,37 @@ def diagnose(
     - data: `data-not-finite`, `saturated`;
     - gradients: `no-gradient`, `zero-gradient`, `gradient-not-finite`,
       `output-not-finite`, `weight-not-finite`, `loss-not-finite`,
-      `gradient-failed`;
+      `gradient-failed`, `no-trainable-weights`;
     - the loss: `targets-not-probabilities`, `logits-as-probabilities`,
       `probabilities-as-logits`, `scale-at-floor`, `scale-not-positive`,
       `log-variance-as-scale`, `absolute-residual`, `scale-far-too-small`,
       and, a note, `negative-loss`;
     - the KL: `kl-negative`, `kl-weight`, `kl-dominates`, `kl-against-mean`,
       `kl-twice`, `collapsed-to-prior`, `posterior-too-wide`;
-    - shapes: `shapes-broadcast`, `wrong-outputs`, `family-mismatch`,
-      `loss-on-params`, `metric-on-params`, `layer-after-head`, `call-failed`;
+    - shapes and families: `shapes-broadcast`, `wrong-outputs`, `call-failed`,
+      `family-mismatch`, `no-family`, `loss-on-params`, `metric-on-params`,
+      `accuracy-of-logits`, `layer-after-head`;
     - randomness and saving: `no-seed-generator`, `not-registered`,
       `no-config`, and, notes, `samples-at-inference`,
       `deterministic-at-inference`;
-    - with `validation_data`: `over-confident`, `variance-collapse`.
+    - with `validation_data`: `over-confident`, `variance-collapse`;
+    - a note, `check-skipped`: code of the model or the loss raised an error
+      where a check called it again.
 
     On JAX a weight that the loss does not depend on has a gradient of 0: there
     `no-gradient` is reported as `zero-gradient`.
 
     Args:
         model: A Keras model.
-        x: Inputs of one batch: array, or list or dict of arrays.
+        x: Inputs of one batch: array, or list or dict of arrays. Or a dataset
+            of batches (`tf.data`, `keras.utils.PyDataset`, a `DataLoader` of
+            PyTorch, a generator): its first batch, with `y` and weights.
         y: Targets of the batch, or None.
         loss: As for `compile`. None: that of the compiled model.
         sample_weight: As for `fit`.
-        validation_data: Tuple `(x, y)` that the model was not trained on, for
-            the checks of its uncertainty; at least 30 rows.
+        validation_data: Tuple `(x, y)`, or a dataset of which the first batch is
+            taken, that the model was not trained on: for the checks of its
+            uncertainty; at least 30 rows.
         training_size: Number of training examples, to judge the weight of a
             KL of weights. None: at least those of the batch.
 
@@ -76,8 +83,8 @@ def diagnose(
         A `Diagnosis`: prints as a table; `.ok`, `.problems`, `.findings`.
 
     Raises:
-        TypeError: `model` is not a Keras model.
-        ValueError: `training_size` is not a positive integer.
+        ValueError: `model` is not a Keras model; `training_size` is not a
+            positive integer; x is a dataset, and y or weights are given too.
 
     Example:
 
@@ -87,7 +94,7 @@ def diagnose(
     'data-not-finite'
     """
     if not isinstance(model, keras.Model):
-        raise TypeError(f"`model` must be a Keras model. Received: model={model!r}")
+        raise arguments.error("model", "a Keras model", model)
     if training_size is not None:
         training_size = arguments.positive_int("training_size", training_size)
     # What NumPy and Keras would warn of is what the findings say.
@@ -100,10 +107,27 @@ def diagnose(
             finding
             for module in _MODULES
             for check in module.CHECKS
-            for finding in check(context)
+            for finding in _findings(check, context)
         ]
     found.sort(key=lambda finding: not finding.problem)
     return Diagnosis(tuple(found), _summary(context))
+
+
+def _findings(check, context):
+    """The findings of one check; a note where code of the user stopped it."""
+    try:
+        yield from check(context)
+    except Exception as error:
+        name = check.__name__.replace("_", "-")
+        message = " ".join(str(error).split())[:200]
+        yield Finding(
+            "check-skipped",
+            name,
+            f"{type(error).__name__}: {message}",
+            "The check calls the model, a layer or the loss again, with other inputs "
+            "or on single rows, and that failed. The other checks are not affected.",
+            problem=False,
+        )
 
 
 def _summary(context):

@@ -9,9 +9,13 @@ import numpy as np
 from keras import ops
 from keras import tree
 
+from keras_uq_layers import _keras
+from keras_uq_layers import arguments
 from keras_uq_layers.doctor.gradients import to_numpy
 from keras_uq_layers.doctor.gradients import value_and_gradients
 from keras_uq_layers.doctor.recorder import recording
+from keras_uq_layers.families._tag import attach_family
+from keras_uq_layers.families._tag import attached_family
 from keras_uq_layers.prediction.sampler import seed_generators
 
 # Half precision gradients underflow without it, as optimizers know.
@@ -39,11 +43,13 @@ class Context:
 
     def __init__(self, model, x, y, loss, sample_weight, training_size, validation):
         self.model = model
-        self.x, self.y = _tensors(x), _tensors(y)
-        self.sample_weight = _tensors(sample_weight)
+        self.x, self.y, self.sample_weight = map(
+            _tensors, first_batch(x, y, sample_weight)
+        )
         self.training_size = training_size
         self.validation = validation
         self._build()
+        self._noted = None
         self.compile_loss = self._fresh_loss(loss)
         self.gradient_error = None
 
@@ -56,26 +62,32 @@ class Context:
 
     def _fresh_loss(self, loss):
         """Not that of the model: it has metrics in it, which would change."""
-        from keras.src.trainers.compile_utils import CompileLoss
-
-        compiled = getattr(self.model, "_compile_loss", None)
         weights = None
-        if loss is None and compiled is not None:
-            loss, weights = compiled._user_loss, compiled._user_loss_weights
+        if loss is None:
+            loss, weights = _keras.user_loss(self.model)
         if loss is None:
             return None
         names = getattr(self.model, "output_names", None)
-        return CompileLoss(loss, weights, output_names=names)
+        return _keras.make_compile_loss(loss, weights, names, self._note)
+
+    def _note(self, loss, y_true, y_pred):
+        if self._noted is not None:
+            self._noted.append((loss, y_true, y_pred))
 
     @functools.cached_property
     def validation_tensors(self):
-        return tuple(_tensors(part) for part in self.validation)
+        x, y = (
+            self.validation
+            if isinstance(self.validation, tuple)
+            else (self.validation, None)
+        )
+        return tuple(map(_tensors, first_batch(x, y)[:2]))
 
     # Passes
 
     def call(self, training, x=None):
         x = self.x if x is None else x
-        if self.model._call_has_training_arg:
+        if _keras.takes_training(self.model):
             return self.model(x, training=training)
         return self.model(x)
 
@@ -85,25 +97,19 @@ class Context:
             return tree.map_structure(to_numpy, self.call(training, x))
 
     def call_layer(self, call, args, draw=0):
-        """A layer called again with other inputs: its output, or None."""
-        try:
-            with self._scope(draw=draw):
-                args = tree.map_structure(ops.convert_to_tensor, args)
-                kwargs = {**call.kwargs}
-                if call.layer._call_has_training_arg:
-                    kwargs["training"] = True
-                return to_numpy(call.layer(*args, **kwargs))
-        except Exception:
-            return None
+        """The output of a layer that is called again with other inputs."""
+        with self._scope(draw=draw):
+            args = tree.map_structure(ops.convert_to_tensor, args)
+            kwargs = {**call.kwargs}
+            if _keras.takes_training(call.layer):
+                kwargs["training"] = True
+            return to_numpy(call.layer(*args, **kwargs))
 
     def added_with(self, x, draw=None):
-        """What layers add in `call` for another x or draw: floats, or None."""
-        try:
-            with recording() as record, self._scope(draw=draw):
-                self.call(training=True, x=x)
-                return [float(np.sum(to_numpy(value))) for *_, value in record.added]
-        except Exception:
-            return None
+        """The terms that layers add in `call` for another x or draw, as floats."""
+        with recording() as record, self._scope(draw=draw):
+            self.call(training=True, x=x)
+            return [float(np.sum(to_numpy(value))) for *_, value in record.added]
 
     @functools.cached_property
     def calls_again(self):
@@ -145,18 +151,27 @@ class Context:
             try:
                 with scope:
                     outputs = self.call(training=True)
-                if self.compile_loss is not None and self.y is not None:
-                    # Outside of the scope: it makes variables.
-                    self.compile_loss.build(self.y, outputs)
-                with scope:
-                    parts["added"] = self._added(record)
-                    loss = self._total(outputs)
-                    parts["loss"] = None if loss is None else float(to_numpy(loss))
-                    if self.compile_loss is not None:
-                        parts["data_loss"] = self._data_loss(outputs)
+                if self.compile_loss is not None:
+                    # Outside of the scope: Keras makes variables here.
+                    self._noted = record.losses
+                    parts["data_loss"] = self._data_loss(outputs)
             except Exception as error:
                 # A shape that does not fit is a finding, not a crash.
                 parts["error"] = error
+            self._noted = None
+        if outputs is None:
+            return record, outputs, parts
+        with recording() as again, scope:
+            parts["added"] = self._added(record)
+            if parts["error"] is not None:
+                return record, outputs, parts
+            try:
+                loss = self._total(outputs)
+                parts["loss"] = None if loss is None else float(to_numpy(loss))
+            except Exception as error:
+                parts["error"] = error
+        # Those of a model with a `compute_loss` of its own.
+        record.crossentropies = record.crossentropies or again.crossentropies
         return record, outputs, parts
 
     def _added(self, record):
@@ -175,7 +190,11 @@ class Context:
 
     def _data_loss(self, outputs):
         axis = getattr(self.model, "member_axis", None)
-        members = [outputs] if axis is None else ops.unstack(outputs, axis=axis)
+        members = [outputs]
+        if axis is not None:
+            family = attached_family(outputs)
+            parts = ops.unstack(outputs, axis=axis)
+            members = [attach_family(part, family) for part in parts]
         values = [self.compile_loss(self.y, m, self.sample_weight) for m in members]
         return float(np.mean([to_numpy(value) for value in values]))
 
@@ -184,7 +203,7 @@ class Context:
         own = type(self.model).compute_loss is not keras.Model.compute_loss
         if self.compile_loss is None and not self.model.losses and not own:
             return None
-        with _compiled_with(self.model, self.compile_loss):
+        with _keras.compiled_with(self.model, self.compile_loss):
             return self.model.compute_loss(
                 x=self.x,
                 y=self.y,
@@ -226,27 +245,18 @@ class Context:
 
     @functools.cached_property
     def layers(self):
-        return list(self.model._flatten_layers())
+        return _keras.all_layers(self.model)
 
     @functools.cached_property
     def owners(self):
         """Dict from the id of a variable to the layer that made it."""
         return {
-            id(v): layer
-            for layer in self.layers
-            for v in [*layer._trainable_variables, *layer._non_trainable_variables]
+            id(v): layer for layer in self.layers for v in _keras.own_variables(layer)
         }
 
     @functools.cached_property
     def rows(self):
         return int(tree.flatten(self.x)[0].shape[0])
-
-    @functools.cached_property
-    def loss_objects(self):
-        """The losses of the single outputs, as Keras made them."""
-        if self.compile_loss is None or not self.compile_loss._flat_losses:
-            return []
-        return [part.loss for part in self.compile_loss._flat_losses if part.loss]
 
     # Gradients
 
@@ -318,14 +328,34 @@ def unchanged_seeds(model):
             generator.state.assign(state)
 
 
-@contextlib.contextmanager
-def _compiled_with(model, loss):
-    before = model.__dict__.get("_compile_loss")
-    model.__dict__["_compile_loss"] = loss
-    try:
-        yield
-    finally:
-        model.__dict__["_compile_loss"] = before
+def first_batch(x, y=None, sample_weight=None):
+    """The first batch of a dataset, or the arrays that were given.
+
+    Args:
+        x: Arrays; or a `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch
+            `DataLoader` or a generator of batches.
+        y: Targets, or None.
+        sample_weight: Weights, or None.
+
+    Returns:
+        Tuple `(x, y, sample_weight)`.
+
+    Raises:
+        ValueError: A dataset, and targets beside it; or a dataset without a
+            batch.
+    """
+    if hasattr(x, "shape") or isinstance(x, (list, tuple, dict)):
+        return x, y, sample_weight
+    if y is not None or sample_weight is not None:
+        raise ValueError(
+            "`y` and `sample_weight` must be None where x is a dataset: its batches "
+            f"hold them. Received: x of type {type(x).__name__}"
+        )
+    if isinstance(x, keras.utils.PyDataset):
+        return keras.utils.unpack_x_y_sample_weight(x[0])
+    for batch in x:
+        return keras.utils.unpack_x_y_sample_weight(batch)
+    raise arguments.error("x", "arrays, or a dataset with at least one batch", x)
 
 
 def _tensors(data):

@@ -130,6 +130,19 @@ def no_gradient(context):
         )
 
 
+def no_trainable_weights(context):
+    model = context.model
+    if context.loss is not None and not model.trainable_variables:
+        yield Finding(
+            "no-trainable-weights",
+            model.name,
+            f"None of the {len(model.weights)} weights is trainable: `fit` changes "
+            "nothing.",
+            "Set `trainable = True` on the model or on the layers to train, and "
+            "compile again.",
+        )
+
+
 def gradient_failed(context):
     if not context.gradients and context.gradient_error is not None:
         error = context.gradient_error
@@ -209,6 +222,7 @@ CHECKS = [
     weight_not_finite,
     output_not_finite,
     loss_not_finite,
+    no_trainable_weights,
     gradient_failed,
     no_gradient,
     zero_gradient,

@@ -42,7 +42,7 @@ def _without_input(context):
         return []
     moved = tree.map_structure(lambda t: t[: context.rows // 2], context.x)
     found = context.added_with(moved)
-    if found is None or len(found) != len(terms):
+    if len(found) != len(terms):
         return []
     return [
         term
@@ -88,7 +88,7 @@ def kl_negative(context):
         values = [term.value]
         for draw in range(1, _DRAWS):
             found = context.added_with(context.x, draw)
-            if found is None or len(found) <= number:
+            if len(found) <= number:
                 break
             values.append(found[number])
         mean = float(np.mean(values))

@@ -4,15 +4,18 @@ import numpy as np
 from keras import ops
 from keras import tree
 
+from keras_uq_layers import _keras
 from keras_uq_layers.doctor import outputs
 from keras_uq_layers.doctor.findings import Finding
 from keras_uq_layers.doctor.gradients import to_numpy
 from keras_uq_layers.families import Normal
+from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.layers import NormalLikelihood
 from keras_uq_layers.layers import NormalSampling
 from keras_uq_layers.losses import FamilyLoss
 from keras_uq_layers.losses import NegativeLogLikelihood
 from keras_uq_layers.losses import constant_normal_nll
+from keras_uq_layers.metrics import FamilyMetric
 
 _AT_FLOOR = 1.05
 _SHARE = 0.5
@@ -20,55 +23,68 @@ _EXCESS = 1e4  # nats per output: targets more than 140 scales away
 
 
 def crossentropy(context):
-    for name, target, output, from_logits in context.record.crossentropies:
-        if name != "binary_crossentropy":
-            continue
-        y, p = to_numpy(target), to_numpy(output)
-        outside = (y < 0) | (y > 1)
-        if outside.any():
-            yield Finding(
-                "targets-not-probabilities",
-                "y",
-                f"Binary crossentropy is given targets from {y.min():.4g} to "
-                f"{y.max():.4g}, {outside.mean():.0%} of them outside [0, 1]: it has "
-                "no lower bound there and runs to minus infinity.",
-                "For continuous targets use a density: end the model in "
-                "`uq.ConstantVarianceHead(units)` or `uq.DistributionHead(units)` "
-                "and compile with `uq.losses.NegativeLogLikelihood()`; or scale the "
-                "targets to [0, 1].",
-            )
-            return
-        outside = (p < 0) | (p > 1)
-        if not from_logits and outside.any():
-            yield Finding(
-                "logits-as-probabilities",
-                "loss",
-                f"Binary crossentropy takes the outputs as probabilities, and they "
-                f"range from {p.min():.4g} to {p.max():.4g}: {outside.mean():.0%} "
-                "are clipped and have no gradient.",
-                "Write `keras.losses.BinaryCrossentropy(from_logits=True)`, or give "
-                "the last layer `activation='sigmoid'`.",
-            )
-            return
+    """Targets that are no probabilities, and what is read as what it is not."""
+    for output in outputs.of_model(context):
+        for call in output.crossentropies[:1]:
+            yield from _targets(call)
+            yield from _read_otherwise(output, call.from_logits, "The cross entropy")
+        if isinstance(output.loss, FamilyLoss):
+            yield from _family_reads(output, output.loss)
+    for output, metric in outputs.metrics(context):
+        if isinstance(metric, FamilyMetric):
+            yield from _family_reads(output, metric)
 
 
-def probabilities_as_logits(context):
-    for name, _, output, from_logits in context.record.crossentropies:
-        if not from_logits or name == "binary_crossentropy":
-            continue
-        p = to_numpy(output)
-        classes = p.shape[-1]
-        if classes > 1 and (p >= 0).all() and np.allclose(p.sum(-1), 1.0, atol=1e-3):
-            yield Finding(
-                "probabilities-as-logits",
-                "loss",
-                f"The crossentropy has `from_logits=True`, but all {len(p)} outputs "
-                f"are probabilities, from {p.min():.3g} to {p.max():.3g} with sum 1: "
-                "a second softmax flattens them.",
-                "Leave out the softmax of the last layer, or write "
-                "`from_logits=False`.",
-            )
-            return
+def _targets(call):
+    if call.name != "binary_crossentropy":
+        return
+    y = to_numpy(call.target)
+    outside = (y < 0) | (y > 1)
+    if outside.any():
+        yield Finding(
+            "targets-not-probabilities",
+            "y",
+            f"Binary crossentropy is given targets from {y.min():.4g} to "
+            f"{y.max():.4g}, {outside.mean():.0%} of them outside [0, 1]: it has "
+            "no lower bound there and runs to minus infinity.",
+            "For continuous targets use a density: end the model in "
+            "`uq.ConstantVarianceHead(units)` or `uq.DistributionHead(units)` "
+            "and compile with `uq.losses.NegativeLogLikelihood()`; or scale the "
+            "targets to [0, 1].",
+        )
+
+
+def _family_reads(output, reader):
+    """Of a loss or metric of this package whose family is one of classes."""
+    if output.head is None and isinstance(reader.family, ClassFamily):
+        name = type(reader).__name__
+        yield from _read_otherwise(output, reader.family.from_logits, name)
+
+
+def _read_otherwise(output, from_logits, reader):
+    """Probabilities that are read as logits, or logits as probabilities."""
+    if from_logits and output.probabilities:
+        yield Finding(
+            "probabilities-as-logits",
+            output.path,
+            f"{reader} takes the output as logits, and the last activation makes "
+            "probabilities of them: a second softmax or sigmoid flattens them.",
+            "Leave out the last activation, or say that they are probabilities: "
+            "`from_logits=False` for Keras, "
+            "`uq.families.Categorical(from_logits=False)` or `Bernoulli` here.",
+        )
+    values = to_numpy(output.tensor)
+    outside = (values < 0) | (values > 1)
+    if not from_logits and (output.probabilities is False or outside.any()):
+        yield Finding(
+            "logits-as-probabilities",
+            output.path,
+            f"{reader} takes the output as probabilities, and the last layer has no "
+            f"activation: the outputs range from {values.min():.4g} to "
+            f"{values.max():.4g}, {outside.mean():.0%} of them outside [0, 1].",
+            "Say that they are logits (`from_logits=True`), or give the last layer "
+            "`activation='softmax'`, for yes or no `'sigmoid'`.",
+        )
 
 
 def _reference(y):
@@ -164,9 +180,9 @@ def scale_at_floor(context):
 
 def scale_not_positive(context):
     for output in outputs.of_model(context):
-        if not isinstance(output.loss, FamilyLoss) or output.head is not None:
+        if output.family is None or output.head is not None:
             continue
-        scale = _scales(output.loss.family, output.tensor)
+        scale = _scales(output.family, output.tensor)
         if scale is not None and (scale <= 0).any():
             yield Finding(
                 "scale-not-positive",
@@ -197,7 +213,7 @@ def log_variance_as_scale(context):
         layer = call.layer
         if not call.leaf or isinstance(layer, NormalSampling) or layer.weights:
             continue
-        if type(layer).__module__.split(".")[0] == "keras":
+        if _keras.is_keras(layer):
             continue
         split = _two_halves(call)
         if split is None:
@@ -209,7 +225,7 @@ def log_variance_as_scale(context):
             context.call_layer(call, rebuild(loc, factor * scale))
             for factor in (1.0, -1.0, 2.0, 0.0)
         ]
-        if any(d is None or d.shape != loc.shape for d in draws):
+        if any(d.shape != loc.shape for d in draws):
             continue
         plus, minus, twice, none = draws
         size = np.abs(plus - loc).max()
@@ -271,8 +287,6 @@ def absolute_residual(context):
             grown = [at(r, 0.0, column) for r in (0.0, 1.0, -2.0, 4.0)]
             slope = [at(0.0, s, column) for s in (0.0, 1.0, 3.0)]
             weighed = at(1.0, 2.0, column), at(0.0, 2.0, column)
-            if None in (*grown, *slope, *weighed):
-                continue
             growth = np.subtract(grown[1:], grown[0])
             slope = np.subtract(slope[1:], slope[0])
             if not np.isfinite([*growth, *slope]).all() or growth[0] <= 0:
@@ -301,8 +315,6 @@ def scale_far_too_small(context):
     for output in outputs.of_model(context):
         if not isinstance(output.loss, NegativeLogLikelihood) or not output.head:
             continue
-        if output.loss.family.name != output.head.family.name:
-            continue
         scale = _scales(output.head.family, output.tensor)
         if scale is None or output.target is None:
             continue
@@ -325,7 +337,6 @@ def scale_far_too_small(context):
 
 CHECKS = [
     crossentropy,
-    probabilities_as_logits,
     negative_loss,
     scale_at_floor,
     scale_not_positive,

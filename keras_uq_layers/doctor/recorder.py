@@ -7,10 +7,11 @@ from typing import Any
 from unittest import mock
 
 import keras
-from keras import ops
 from keras import tree
 
 from keras_uq_layers import _keras
+from keras_uq_layers.families._tag import attach_family
+from keras_uq_layers.families._tag import attached_family
 
 # What they call is called in a loop, or with other weights: they count whole.
 _OPAQUE = (keras.layers.RNN, keras.layers.Wrapper)
@@ -32,16 +33,29 @@ class Call:
 
 
 @dataclass
+class Crossentropy:
+    """One call of a cross entropy of Keras; `loss`: number of the loss, or -1."""
+
+    name: str
+    loss: int
+    target: Any
+    output: Any
+    from_logits: bool
+
+
+@dataclass
 class Record:
     """What was seen in one pass.
 
     `calls` are in the order in which they returned: a layer comes after the
-    layers inside of it, so that the first fault is the innermost one.
+    layers inside of it, so that the first fault is the innermost one. `losses`
+    are triples of a loss, its targets and its predictions.
     """
 
     calls: list[Call] = field(default_factory=list)
     added: list[tuple[str, keras.layers.Layer, Any]] = field(default_factory=list)
-    crossentropies: list[tuple] = field(default_factory=list)
+    losses: list[tuple[Any, Any, Any]] = field(default_factory=list)
+    crossentropies: list[Crossentropy] = field(default_factory=list)
     draws: list[tuple[keras.layers.Layer, Any]] = field(default_factory=list)
 
 
@@ -79,7 +93,7 @@ def recording(shifts=None):
         record.added += [(path, layer, part) for part in tree.flatten(loss)]
         return add_loss(layer, loss)
 
-    backend_random = _backend_random()
+    backend_random = _keras.random_module()
     draw_seed = backend_random.draw_seed
 
     def record_draw(seed):
@@ -92,37 +106,18 @@ def recording(shifts=None):
         stack.enter_context(patch(keras.layers.Layer, "__call__", record_call))
         stack.enter_context(patch(keras.layers.Layer, "add_loss", record_loss))
         stack.enter_context(patch(backend_random, "draw_seed", record_draw))
-        for module, name in _crossentropies():
+        for module, name in _keras.crossentropies():
             stack.enter_context(
                 patch(module, name, _observed(getattr(module, name), name, record))
             )
         yield record
 
 
-def _backend_random():
-    # Every draw of `keras.random` asks this module for its seed.
-    from keras.src import backend
-
-    return backend.random
-
-
-def _crossentropies():
-    # The functions that all crossentropies of Keras, and those that users
-    # write, end in: under the public name and the one that Keras itself reads.
-    from keras.src import ops as own_ops
-
-    for name in (
-        "binary_crossentropy",
-        "categorical_crossentropy",
-        "sparse_categorical_crossentropy",
-    ):
-        yield own_ops, name
-        yield ops, name
-
-
 def _observed(function, name, record):
     def observed(target, output, from_logits=False, *args, **kwargs):
-        record.crossentropies.append((name, target, output, from_logits))
+        number = len(record.losses) - 1  # of the loss that calls it
+        found = Crossentropy(name, number, target, output, from_logits)
+        record.crossentropies.append(found)
         return function(target, output, from_logits, *args, **kwargs)
 
     return observed
@@ -133,4 +128,4 @@ def _shifted(outputs, shift):
     mask = _keras.mask_of(outputs)
     if mask is not None:
         _keras.attach_mask(shifted, mask)
-    return shifted
+    return attach_family(shifted, attached_family(outputs))

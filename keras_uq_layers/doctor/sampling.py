@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 from keras import tree
 
+from keras_uq_layers import _keras
 from keras_uq_layers.doctor.context import finite
 from keras_uq_layers.doctor.context import is_float
 from keras_uq_layers.doctor.findings import Finding
@@ -16,7 +17,7 @@ from keras_uq_layers.doctor.gradients import to_numpy
 def no_seed_generator(context):
     seen = set()
     for layer, seed in context.record.draws:
-        own = type(layer).__module__.split(".")[0] == "keras"
+        own = _keras.is_keras(layer)
         if isinstance(seed, keras.random.SeedGenerator) or own or id(layer) in seen:
             continue
         seen.add(id(layer))
@@ -43,7 +44,7 @@ def random_outside_of_keras(context):
             return
         if _same(first, second):
             continue
-        if _made_by_keras(call.layer):
+        if _keras.is_keras(call.layer) or _ours(call.layer):
             # Dropout on PyTorch draws from the generator of PyTorch.
             return
         yield Finding(
@@ -59,8 +60,8 @@ def random_outside_of_keras(context):
         return
 
 
-def _made_by_keras(layer):
-    return type(layer).__module__.split(".")[0] in ("keras", "keras_uq_layers")
+def _ours(layer):
+    return type(layer).__module__.split(".")[0] == "keras_uq_layers"
 
 
 def _floats(structure):
@@ -107,7 +108,7 @@ def inference(context):
     lost = [
         layer
         for layer in drawn
-        if id(layer) not in later and type(layer).__module__.split(".")[0] != "keras"
+        if id(layer) not in later and not _keras.is_keras(layer)
     ]
     for layer in lost:
         yield Finding(
@@ -152,7 +153,7 @@ def will_not_reload(context):
 
 def _own(context):
     for layer in context.layers:
-        if not _made_by_keras(layer) and layer is not context.model:
+        if not (_keras.is_keras(layer) or _ours(layer)) and layer is not context.model:
             yield layer
 
 

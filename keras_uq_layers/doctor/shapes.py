@@ -7,12 +7,14 @@ import numpy as np
 from keras import ops
 from keras import tree
 
+from keras_uq_layers import _keras
 from keras_uq_layers.doctor import outputs
 from keras_uq_layers.doctor.findings import Finding
 from keras_uq_layers.doctor.gradients import to_numpy
 from keras_uq_layers.doctor.loss import crossentropy
 from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.losses import FamilyLoss
+from keras_uq_layers.metrics import FamilyMetric
 
 _ROWS = 3  # for the pairs of targets and predictions
 _AFTER_HEAD = (keras.layers.Identity, keras.layers.Reshape, keras.layers.InputLayer)
@@ -22,9 +24,12 @@ def call_failed(context):
     if context.error is None:
         return
     if context.outputs is not None and (
-        any(loss_on_params(context)) or any(crossentropy(context))
+        any(loss_on_params(context))
+        or any(crossentropy(context))  # PyTorch checks its targets itself
+        or any(family_mismatch(context))
+        or any(no_family(context))
     ):
-        return  # PyTorch checks the targets of a crossentropy itself
+        return
     message = str(context.error).strip().split("\n\nArguments received")[0]
     # Without the names that TensorFlow gives to its kernels.
     message = re.sub(r"\{\{.*?\}\}|\[Op:.*|\x1b\[\d*m", "", message, flags=re.DOTALL)
@@ -95,8 +100,6 @@ def shapes_broadcast(context):
             for i in each
             for j in each
         ]
-        if together is None or None in single or None in pairs:
-            continue
         close = {"rtol": 1e-4, "atol": 1e-6}
         if np.isclose(together, np.mean(single), **close):
             continue
@@ -115,20 +118,48 @@ def shapes_broadcast(context):
             )
 
 
+def _readers(context):
+    """Pairs of an output and a loss or metric of this package that reads it."""
+    found = outputs.of_model(context)
+    for output in found:
+        if isinstance(output.loss, FamilyLoss):
+            yield output, output.loss
+    yield from (
+        (output, metric)
+        for output, metric in outputs.metrics(context)
+        if isinstance(metric, FamilyMetric)
+    )
+
+
 def family_mismatch(context):
-    for output in outputs.of_model(context):
-        if output.head is None or not isinstance(output.loss, FamilyLoss):
+    for output, reader in _readers(context):
+        made, read = output.family, reader.family
+        # A name stands for the head's own family of that name.
+        named = reader.get_config().get("family") == getattr(made, "name", None)
+        if None in (made, read) or named or made == read:
             continue
-        made, read = output.head.family, output.loss.family
-        if made.name != read.name:
+        maker = "head emits" if output.head is not None else "loss reads"
+        yield Finding(
+            "family-mismatch",
+            output.path,
+            f"The {maker} {made!r}, {type(reader).__name__} reads {read!r}.",
+            "Give both the same family. A loss or metric without a `family` takes that "
+            "of the head.",
+        )
+
+
+def no_family(context):
+    for output, reader in _readers(context):
+        if output.noted_family is None and reader.family is None:
             yield Finding(
-                "family-mismatch",
-                output.head.path,
-                f"The head emits a {made.name!r} ({', '.join(made.parameters)}), the "
-                f"loss reads a {read.name!r} ({', '.join(read.parameters)}).",
-                f"Give both the same family: `{type(output.loss).__name__}"
-                f"(family={made.name!r})`, or the head `family={read.name!r}`.",
+                "no-family",
+                output.path,
+                f"{type(reader).__name__} has no family, and this output, which does "
+                "not come directly from a head, has none either.",
+                "End the model in `uq.DistributionHead(units)`, or name the family of "
+                f"the output, such as `{type(reader).__name__}('normal')`.",
             )
+            return
 
 
 def _blocks(head):
@@ -152,27 +183,10 @@ def loss_on_params(context):
             )
 
 
-def _metrics(context):
-    """Pairs of a metric as the user gave it and the name of its output."""
-    compiled = getattr(context.model, "_compile_metrics", None)
-    if compiled is None:
-        return
-    for given in (compiled._user_metrics, compiled._user_weighted_metrics):
-        if isinstance(given, dict):
-            for name, part in given.items():
-                yield from ((m, name) for m in tree.flatten(part))
-        else:
-            yield from ((metric, None) for metric in tree.flatten(given))
-
-
 def metric_on_params(context):
-    found = outputs.of_model(context)
-    for metric, name in _metrics(context):
-        belongs = [o for o in found if name in (None, o.name)]
-        if len(belongs) != 1 or belongs[0].head is None:
-            continue
-        head = belongs[0].head
-        if isinstance(head.family, ClassFamily):
+    for output, metric in outputs.metrics(context):
+        head = output.head
+        if head is None or isinstance(head.family, ClassFamily):
             continue
         if isinstance(metric, str):
             metric = keras.metrics.get(metric)
@@ -192,6 +206,28 @@ def metric_on_params(context):
             )
 
 
+def accuracy_of_logits(context):
+    for output, metric in outputs.metrics(context):
+        named = metric in ("accuracy", "acc", "binary_accuracy")
+        if output.bernoulli_logits and (
+            named or isinstance(metric, keras.metrics.BinaryAccuracy)
+        ):
+            yield Finding(
+                "accuracy-of-logits",
+                output.path,
+                "This metric compares the output with 0.5, and the output is a logit: "
+                f"the border between the classes is 0, and {_between(output):.0%} of "
+                "the logits in the batch lie in between.",
+                "Use `uq.metrics.Accuracy()` after a head, "
+                "`uq.metrics.Accuracy('bernoulli')` otherwise.",
+            )
+
+
+def _between(output):
+    logits = to_numpy(output.tensor)
+    return np.mean((logits > 0.0) & (logits <= 0.5))
+
+
 def layer_after_head(context):
     made = {id(call.outputs): call for call in outputs.head_calls(context)}
     for call in context.calls:
@@ -201,8 +237,7 @@ def layer_after_head(context):
         activation = getattr(call.layer, "activation", keras.activations.linear)
         acts = activation is not keras.activations.linear
         drops = isinstance(call.layer, keras.layers.Dropout)
-        own = type(call.layer).__module__.split(".")[0] == "keras"
-        if not own or not (learns or acts or drops):
+        if not _keras.is_keras(call.layer) or not (learns or acts or drops):
             continue
         for tensor in tree.flatten((call.args, call.kwargs)):
             if id(tensor) in made and ops.is_tensor(tensor):
@@ -223,6 +258,8 @@ CHECKS = [
     wrong_outputs,
     shapes_broadcast,
     family_mismatch,
+    no_family,
+    accuracy_of_logits,
     loss_on_params,
     metric_on_params,
     layer_after_head,

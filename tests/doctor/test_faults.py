@@ -127,6 +127,13 @@ def test_inputs_that_saturate(activation):
     only("saturated", "first", model, 300 + 50 * X, Y, "mse")
 
 
+def test_a_model_that_is_wholly_frozen():
+    model = model_of(layers.Dense(1))
+    model.trainable = False
+    problem = only("no-trainable-weights", model.name, model, X, Y, "mse")
+    assert "None of the 2 weights" in problem.evidence
+
+
 # Shapes
 
 
@@ -161,9 +168,43 @@ def test_a_model_that_cannot_be_called():
     only("call-failed", "", model, X[:, :3], Y, "mse")
 
 
-def test_a_head_and_a_loss_of_different_families():
-    model = model_of(uq.DistributionHead(1, "laplace", name="head"))
-    only("family-mismatch", "head", model, X, Y, NLL("normal"))
+STUDENT_3, STUDENT_30 = uq.families.StudentT(3), uq.families.StudentT(30)
+
+
+@pytest.mark.parametrize(
+    ("family", "loss"),
+    [
+        ("laplace", NLL("normal")),
+        (STUDENT_3, NLL(STUDENT_30)),
+        (
+            uq.families.Quantiles([0.05, 0.5, 0.95]),
+            uq.losses.Pinball([0.25, 0.5, 0.75]),
+        ),
+    ],
+    ids=["names", "degrees of freedom", "levels"],
+)
+def test_a_head_and_a_loss_of_different_families(family, loss):
+    model = model_of(uq.DistributionHead(1, family, name="head"))
+    only("family-mismatch", "head", model, X, Y, loss)
+
+
+def test_a_metric_of_another_family():
+    model = model_of(uq.DistributionHead(1, STUDENT_3, name="head"))
+    model.compile("sgd", NLL(), metrics=[uq.metrics.CRPS("student_t")])
+    assert not found(model, X, Y)
+    model.compile("sgd", NLL(), metrics=[uq.metrics.CRPS(STUDENT_30)])
+    only("family-mismatch", "head", model, X, Y)
+
+
+def test_a_loss_and_a_metric_of_different_families_without_a_head():
+    model = model_of(layers.Dense(2, "softplus"))
+    model.compile("sgd", NLL(STUDENT_3), metrics=[uq.metrics.CRPS(STUDENT_30)])
+    only("family-mismatch", "", model, X, Y)
+
+
+def test_a_loss_without_a_family_and_without_a_head():
+    model = model_of(layers.Dense(2, name="last"))
+    only("no-family", "last", model, X, Y, NLL())
 
 
 def test_a_squared_error_on_params():
@@ -178,6 +219,56 @@ def test_a_metric_on_params(metric):
     model = model_of(uq.DistributionHead(1, name="head"))
     model.compile("adam", NLL(), metrics=[metric])
     only("metric-on-params", "head", model, X, Y)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", keras.metrics.BinaryAccuracy()])
+def test_the_accuracy_of_logits(metric):
+    model = model_of(uq.DistributionHead(1, "bernoulli", name="head"))
+    model.compile("adam", NLL(), metrics=[metric])
+    problem = only("accuracy-of-logits", "head", model, X, Y > 0)
+    assert "`uq.metrics.Accuracy()`" in problem.advice
+    model.compile("adam", NLL(), metrics=[uq.metrics.Accuracy()])
+    assert not found(model, X, Y > 0)
+
+
+def test_the_accuracy_of_logits_in_plain_keras():
+    model = model_of(layers.Dense(1, name="last"))
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile("adam", loss, metrics=["accuracy"])
+    only("accuracy-of-logits", "last", model, X, Y[:, None] > 0)
+
+
+def in_two_outputs(structure):
+    """Outputs `r`, a head, and `c`, classes: their order is not alphabetical."""
+    inputs = keras.Input((4,))
+    made = {
+        "r": uq.DistributionHead(1, "laplace", name="r")(inputs),
+        "c": layers.Dense(3, "softmax", name="c")(inputs),
+    }
+    loss = {"r": NLL("laplace"), "c": "sparse_categorical_crossentropy"}
+    y = {"r": Y, "c": np.arange(ROWS) % 3}
+    if structure is not dict:
+        made, y = structure(made.values()), structure(y.values())
+    return keras.Model(inputs, made), loss, y
+
+
+@pytest.mark.parametrize(
+    ("structure", "named"),
+    [(dict, True), (list, True), (tuple, True), (list, False), (tuple, False)],
+)
+def test_several_outputs_in_an_order_that_is_not_alphabetical(structure, named):
+    model, loss, y = in_two_outputs(structure)
+    if not named:
+        loss = list(loss.values())
+    model.compile("sgd", loss, metrics={"r": [uq.metrics.CRPS()], "c": ["accuracy"]})
+    assert not found(model, X, y)
+
+
+@pytest.mark.parametrize("structure", [dict, list, tuple])
+def test_a_fault_in_one_of_several_outputs(structure):
+    model, loss, y = in_two_outputs(structure)
+    model.compile("sgd", {**loss, "r": "mse"})
+    only("loss-on-params", "r", model, X, y)
 
 
 def test_a_metric_of_the_other_output():
@@ -211,15 +302,65 @@ def test_such_targets_in_a_loss_of_the_user():
     only("targets-not-probabilities", "y", model, X, X, loss)
 
 
-def test_logits_that_are_taken_as_probabilities():
-    model = model_of(layers.Dense(1))
-    only("logits-as-probabilities", "loss", model, X, Y > 0, "binary_crossentropy")
+CATEGORICAL = uq.families.Categorical(from_logits=False)
+BERNOULLI = uq.families.Bernoulli(from_logits=False)
 
 
-def test_probabilities_that_are_taken_as_logits():
-    model = model_of(layers.Dense(3, "softmax"))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    only("probabilities-as-logits", "loss", model, X, np.arange(ROWS) % 3, loss)
+@pytest.mark.parametrize(
+    ("units", "loss"),
+    [
+        (1, "binary_crossentropy"),
+        (3, "sparse_categorical_crossentropy"),
+        (3, NLL(CATEGORICAL)),
+        (1, NLL(BERNOULLI)),
+    ],
+    ids=["binary", "classes", "categorical", "bernoulli"],
+)
+def test_logits_that_are_taken_as_probabilities(units, loss):
+    # All of them between 0 and 1: values alone do not tell.
+    last = layers.Dense(
+        units,
+        kernel_initializer="zeros",
+        bias_initializer=keras.initializers.Constant(0.4),
+        name="last",
+    )
+    y = np.arange(ROWS) % max(units, 2)
+    model = model_of(last)
+    only("logits-as-probabilities", "last", model, X, y, loss)
+
+
+@pytest.mark.parametrize(
+    ("units", "last", "loss"),
+    [
+        (
+            3,
+            layers.Activation("softmax", name="last"),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        ),
+        (
+            1,
+            layers.Activation("sigmoid", name="last"),
+            keras.losses.BinaryCrossentropy(from_logits=True),
+        ),
+        (3, layers.Softmax(name="last"), NLL("categorical")),
+        (1, layers.Activation("sigmoid", name="last"), NLL("bernoulli")),
+    ],
+    ids=["classes", "binary", "categorical", "bernoulli"],
+)
+def test_probabilities_that_are_taken_as_logits(units, last, loss):
+    y = np.arange(ROWS) % max(units, 2)
+    model = model_of(layers.Dense(units), last)
+    only("probabilities-as-logits", "last", model, X, y, loss)
+
+
+def test_a_metric_that_takes_probabilities_as_logits():
+    model = model_of(layers.Dense(3, "softmax", name="last"))
+    y, loss = np.arange(ROWS) % 3, "sparse_categorical_crossentropy"
+    ece = uq.metrics.ExpectedCalibrationError
+    model.compile("sgd", loss, metrics=[ece(CATEGORICAL), "accuracy"])
+    assert not found(model, X, y)
+    model.compile("sgd", loss, metrics=[ece("categorical")])
+    only("probabilities-as-logits", "last", model, X, y)
 
 
 def test_a_scale_at_its_floor():
@@ -234,7 +375,7 @@ def test_a_likelihood_layer_at_its_floor():
 
 
 def test_scales_that_are_not_positive():
-    only("scale-not-positive", "", model_of(layers.Dense(2)), X, Y, NLL())
+    only("scale-not-positive", "", model_of(layers.Dense(2)), X, Y, NLL("normal"))
 
 
 def test_log_variances_for_the_sampling_layer():
@@ -470,10 +611,50 @@ def test_a_model_that_is_not_built_nor_compiled():
 
 
 def test_what_is_no_model_is_refused():
-    with pytest.raises(TypeError, match="`model` must be a Keras model"):
+    with pytest.raises(ValueError, match="`model` must be a Keras model"):
         uq.diagnose(layers.Dense(1), X, Y, "mse")
     with pytest.raises(ValueError, match="`training_size` must be a positive integer"):
         uq.diagnose(model_of(layers.Dense(1)), X, Y, "mse", training_size=0)
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return X[:8], 1e4 * Y[:8], np.ones(8, "float32")
+
+
+def generator():
+    yield X[:8], 1e4 * Y[:8]
+
+
+def tensorflow_dataset():
+    tensorflow = pytest.importorskip("tensorflow")
+    return tensorflow.data.Dataset.from_tensor_slices((X, 1e4 * Y)).batch(8)
+
+
+@pytest.mark.parametrize("make", [Batches, generator, tensorflow_dataset])
+def test_of_a_dataset_the_first_batch(make):
+    model = model_of(uq.DistributionHead(1))
+    diagnosis = uq.diagnose(model, make(), loss=NLL())
+    assert [problem.code for problem in diagnosis.problems] == ["scale-far-too-small"]
+    assert "8 rows" in diagnosis.summary
+    with pytest.raises(ValueError, match="must be None where x is a dataset"):
+        uq.diagnose(model, make(), Y, NLL())
+
+
+def test_a_check_that_the_code_of_the_user_stops_is_named():
+    def loss(y, p):
+        if len(p) < ROWS:
+            raise RuntimeError("only whole batches")
+        return ops.mean(ops.square(y - p))
+
+    diagnosis = uq.diagnose(model_of(layers.Dense(1)), X, Y[:, None], loss)
+    (note,) = [f for f in diagnosis.findings if f.code == "check-skipped"]
+    assert diagnosis.ok
+    assert note.path == "shapes-broadcast"
+    assert "RuntimeError: only whole batches" in note.evidence
 
 
 def test_it_prints_as_a_table():
