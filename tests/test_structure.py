@@ -45,6 +45,7 @@ ALLOWED = {
         "numerics",
         "layers",
         "losses",
+        "metrics",
         "prediction",
         "reading",
         "scoring",
