@@ -17,7 +17,7 @@ def curve(x):
     return np.sin(x / 15 - 4) + 2 + np.sin(x / 10 - 5)
 
 
-def data(seed, n=20_000):
+def data(seed, n=10_000):
     rng = np.random.default_rng(seed)
     x = rng.uniform(50, 150, (n, 1))
     return x.astype("float32"), (curve(x) + rng.normal(0, NOISE, (n, 1))).astype(
@@ -39,14 +39,14 @@ def fit(loss, seed, head):
             head,
         ]
     )
-    # As in the question, but with a decay of the rate and in fewer epochs.
-    schedule = keras.optimizers.schedules.CosineDecay(5e-3, 30 * 200)
+    # As in the question, but on fewer rows, in fewer epochs, with a decaying rate.
+    schedule = keras.optimizers.schedules.CosineDecay(5e-3, 20 * 100)
     model.compile(
         keras.optimizers.Adam(schedule),
         loss,
-        steps_per_execution=steps_per_execution(50),
+        steps_per_execution=steps_per_execution(100),
     )
-    history = model.fit(x, y, batch_size=100, epochs=30, verbose=0)
+    history = model.fit(x, y, batch_size=100, epochs=20, verbose=0)
     grid = np.linspace(50, 150, 1000, dtype="float32")[:, None]
     return model.predict(grid, verbose=0), curve(grid), history.history["loss"], y
 
@@ -90,17 +90,22 @@ def test_the_variance_is_that_of_the_noise(beta):
         assert abs(losses[-1] - entropy) < 0.05
 
 
-@pytest.mark.slow
-def test_the_original_fits_the_mean_absolute_error():
-    # By `abs`: the root would be NaN or not by the rounding of the machine.
-    def loss(y, params):
-        return loss_of_the_question(y, params, ops.abs)
+def test_the_original_is_smallest_at_the_mean_absolute_error():
+    """The notebook on this question trains it and finds the same number."""
+    residual = np.random.default_rng(0).normal(0, NOISE, (1000, 1)).astype("float32")
 
-    params, _, _, _ = fit(loss, 0, keras.layers.Dense(2))
-    variance = np.exp(params[:, 1])
-    mean_absolute_error = NOISE * np.sqrt(2 / np.pi)
-    assert abs(variance.mean() / mean_absolute_error - 1) < 0.1
-    assert variance.mean() > 3 * NOISE**2
+    def slope(variance):
+        def loss(log_variance):
+            params = ops.concatenate([np.zeros_like(residual), log_variance], axis=-1)
+            return loss_of_the_question(residual, params, ops.abs)
+
+        log_variance = np.full_like(residual, np.log(variance))
+        return value_and_gradients(loss, log_variance)[1][0].sum()
+
+    mean_absolute_error = np.abs(residual).mean()
+    assert mean_absolute_error > 3 * NOISE**2
+    assert abs(slope(mean_absolute_error)) < 1e-5
+    assert slope(residual.var()) < -1
 
 
 def test_a_density_may_exceed_one():
