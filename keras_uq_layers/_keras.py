@@ -282,3 +282,8 @@ def crossentropies() -> Iterator[tuple[ModuleType, str]]:
     ):
         yield own_ops, name
         yield keras.ops, name
+
+
+def parts_of(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers that a layer or model holds, one level deep. Seen in Keras 3.15."""
+    return list(layer._layers)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import keras
 from keras import ops
 
+from keras_uq_layers import _keras
 from keras_uq_layers import _namespace
 from keras_uq_layers import arguments
 
@@ -21,11 +22,12 @@ class KLWarmup(keras.callbacks.Callback):
     kl_weight = value * (start + (1 - start) * min(1, epoch / epochs))
     ```
 
-    Early in training the KL may win over the likelihood, and weights or
-    latent dimensions collapse to the prior for good. The warm-up works on all
-    layers with a `kl_weight` variable, those of this package; `value` is the
-    `kl_weight` that the layer was made with. The weight is a variable: no
-    step is traced again.
+    Early in training the KL may win over the likelihood. Weights or latent
+    dimensions then collapse to the prior, and do not recover. The warm-up acts
+    on every layer with a variable `kl_weight`. For a layer of this package
+    `value` is the `kl_weight` that it was made with, for your own layer it is
+    the value before the first epoch. Since the weight is a variable, no step
+    is traced again.
 
     The weight follows the number of the epoch alone: to resume, pass
     `initial_epoch` to `fit`, as for any schedule of Keras.
@@ -56,21 +58,23 @@ class KLWarmup(keras.callbacks.Callback):
         arXiv:1602.02282, section 2.3.
     """
 
-    def __init__(self, epochs, start=0.0):
+    def __init__(self, epochs: int, start: float = 0.0):
         super().__init__()
         self.epochs = arguments.positive_int("epochs", epochs)
         self.start = arguments.probability("start", start)
-        self._values = []
+        # Name, variable and full weight of each layer with a KL.
+        self._values: list[tuple[str, keras.Variable, float]] = []
+        self._first: dict[int, float] = {}
 
-    def factor(self, epoch):
+    def factor(self, epoch: int) -> float:
         """Share of the full weight in an epoch, counted from 0."""
         return self.start + (1.0 - self.start) * min(1.0, epoch / self.epochs)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         # Looked for in each epoch: the first one may build layers.
         self._values = [
-            (layer.name, layer.kl_weight, _full_value(layer))
-            for layer in self.model._flatten_layers()
+            (layer.name, layer.kl_weight, self._full_value(layer))
+            for layer in _keras.all_layers(self.model)
             if isinstance(getattr(layer, "kl_weight", None), keras.Variable)
         ]
         if not self._values:
@@ -81,7 +85,7 @@ class KLWarmup(keras.callbacks.Callback):
         for _, variable, value in self._values:
             variable.assign(value * self.factor(epoch))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if logs is None:
             return
         differ = len({value for _, _, value in self._values}) > 1
@@ -89,13 +93,13 @@ class KLWarmup(keras.callbacks.Callback):
             key = f"kl_weight/{name}" if differ else "kl_weight"
             logs[key] = float(ops.convert_to_numpy(variable))
 
-
-def _full_value(layer):
-    # Not the variable of one of our layers: in a model saved during a
-    # warm-up it holds the weight of that moment.
-    if hasattr(layer, "initial_kl_weight"):
-        return layer.initial_kl_weight
-    return float(ops.convert_to_numpy(layer.kl_weight))
+    def _full_value(self, layer: keras.layers.Layer) -> float:
+        # In a model saved during a warm-up the variable of one of our layers
+        # holds the weight of that moment.
+        if hasattr(layer, "initial_kl_weight"):
+            return layer.initial_kl_weight
+        value = float(ops.convert_to_numpy(layer.kl_weight))
+        return self._first.setdefault(id(layer.kl_weight), value)
 
 
 _namespace.define(__name__, lazy={"Doctor": "keras_uq_layers.doctor.callback"})

@@ -5,13 +5,21 @@ registered name.
 """
 
 import inspect
+from collections.abc import Callable
+from typing import Any
+from typing import TypeVar
 
 import keras
+
+from keras_uq_layers._typing import Config
 
 PACKAGE = "keras_uq_layers"
 
 
-def register(name):
+_Class = TypeVar("_Class", bound=type)
+
+
+def register(name: str) -> Callable[[_Class], _Class]:
     """Class decorator: the class loads after `import keras_uq_layers`.
 
     Args:
@@ -22,7 +30,7 @@ def register(name):
     return keras.saving.register_keras_serializable(package=PACKAGE, name=name)
 
 
-def custom_objects():
+def custom_objects() -> dict[str, type]:
     """All classes of this package that a saved file may name.
 
     After `import keras_uq_layers` a file loads without it; this is for code
@@ -43,8 +51,8 @@ def custom_objects():
     }
 
 
-def from_config(cls, config):
-    """The object of a config, for classes that Keras has no base class for.
+def from_config(cls: type, config: Config) -> Any:
+    """The object that a config describes.
 
     Args:
         cls: A class whose config holds the arguments of its constructor.
@@ -54,22 +62,30 @@ def from_config(cls, config):
         An object of `cls`.
 
     Raises:
-        ValueError: A key is missing or unknown. Python's own message would
-            name a private base class, or no key at all.
+        ValueError: The config does not fit; the message names class and key.
     """
-    parameters = inspect.signature(cls).parameters.values()
-    named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
-    require_keys(cls, config, [p.name for p in named if p.default is p.empty])
-    unknown = sorted(set(config) - {p.name for p in named})
-    if unknown and len(named) == len(parameters):
+    try:
+        # Python's own error names no key for a class without a constructor,
+        # and a base class instead of this one.
+        inspect.signature(cls).bind(**config)
+        return cls(**config)
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"The config of `{cls.__name__}` must have no key beyond "
-            f"{[p.name for p in named]}. Received: {unknown}"
+            f"The config of `{cls.__name__}` must hold its arguments. Received: {error}"
+        ) from error
+
+
+def wrapper_from_config(cls: type, config: Config, custom_objects: Any = None) -> Any:
+    """`from_config` of a `keras.layers.Wrapper`, whose config holds a layer."""
+    config = dict(config)
+    if "layer" in config:
+        config["layer"] = keras.saving.deserialize_keras_object(
+            config["layer"], custom_objects
         )
-    return cls(**config)
+    return from_config(cls, config)
 
 
-def require_keys(cls, config, keys):
+def require_keys(cls: type, config: Config, keys: list[str]) -> None:
     """Raises where the config of a class lacks one of the keys."""
     missing = [key for key in keys if key not in config]
     if missing:

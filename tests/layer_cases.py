@@ -1,6 +1,6 @@
 """One entry per public layer: how to make it, and what to expect of it.
 
-A layer without an entry fails `test_harness.py`.
+A layer without an entry fails `layers/test_harness.py`.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,16 @@ import numpy as np
 
 import keras_uq_layers as uq
 from keras_uq_layers.testing import generic_input
+
+
+def public_layers():
+    return {
+        name
+        for name in uq.__all__
+        if isinstance(getattr(uq, name), type)
+        and issubclass(getattr(uq, name), keras.layers.Layer)
+        and not issubclass(getattr(uq, name), keras.Model)
+    }
 
 
 def params_input(shape):

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 # harness, the KL once per pass in shared, wrapped and recurrent layers, and the
 # properties at the ends of a dtype.
 FILES = {
-    "layers": ["test_harness.py", "test_kl_policy.py", "upstream"],
+    "layers": ["layers/test_harness.py", "layers/test_kl_policy.py", "upstream"],
     "numbers": [
         "families/test_exact.py",
         "numerics/test_bump.py",

@@ -1,9 +1,12 @@
+import inspect
+
 import keras
 import numpy as np
 import pytest
 from backend import needs_xla
 from backend import to_numpy
 from keras import ops
+from layer_cases import CASES
 
 import keras_uq_layers as uq
 
@@ -109,6 +112,70 @@ def test_a_wrapped_layer_and_a_latent_code_too():
     )
     named = {k: v[0] for k, v in history.history.items() if k != "loss"}
     assert sorted(named.values()) == pytest.approx([0.05, 0.5])
+
+
+def kl_cases():
+    """The cases of all layers with a KL, found by their argument."""
+    return [
+        case
+        for case in CASES
+        if "kl_weight" in inspect.signature(getattr(uq, case.layer)).parameters
+    ]
+
+
+def test_the_kl_weight_exists_before_the_layer_is_built():
+    cases = kl_cases()
+    assert {"ConcreteDropout", "NormalSampling", "Variational"} < {
+        case.layer for case in cases
+    }
+    for case in cases:
+        model = keras.Sequential([case.make()])
+        warmup = uq.callbacks.KLWarmup(4, start=0.5)
+        warmup.set_model(model)
+        warmup.on_epoch_begin(0)
+        assert not model.built
+        expected = 0.5 * case.config.get("kl_weight", 1.0)
+        found = to_numpy(model.layers[0].kl_weight)
+        assert found == pytest.approx(expected), case.id
+
+
+@pytest.mark.parametrize(
+    ("policy", "dtype"),
+    [("float64", "float64"), ("mixed_float16", "float32"), ("bfloat16", "float32")],
+)
+def test_the_kl_weight_is_at_least_float32(policy, dtype):
+    found = {case.make(dtype=policy).kl_weight.dtype for case in kl_cases()}
+    assert found == {dtype}
+
+
+class Mine(keras.layers.Layer):
+    """A user's layer with a KL: a variable and nothing else."""
+
+    def __init__(self):
+        super().__init__()
+        self.kl_weight = self.add_weight(
+            shape=(), initializer=keras.initializers.Constant(0.2), trainable=False
+        )
+
+
+def test_a_layer_of_the_user_reaches_its_full_weight():
+    warmup = uq.callbacks.KLWarmup(2)
+    warmup.set_model(keras.Sequential([Mine()]))
+    seen = []
+    for epoch in range(4):
+        warmup.on_epoch_begin(epoch)
+        seen.append(float(to_numpy(warmup.model.layers[0].kl_weight)))
+    np.testing.assert_allclose(seen, [0.0, 0.1, 0.2, 0.2], rtol=1e-6)
+
+
+def test_an_unbuilt_model_with_concrete_dropout_alone():
+    model = keras.Sequential(
+        [uq.ConcreteDropout(keras.layers.Dense(2), kl_weight=0.02)]
+    )
+    model.compile("sgd", "mse", jit_compile=False)
+    callbacks = [uq.callbacks.KLWarmup(2)]
+    history = model.fit(X, X[:, :2], epochs=2, verbose=0, callbacks=callbacks)
+    np.testing.assert_allclose(history.history["kl_weight"], [0.0, 0.01])
 
 
 def test_errors():

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from test_harness import public_layers
+from layer_cases import public_layers
 
 import keras_uq_layers as uq
 

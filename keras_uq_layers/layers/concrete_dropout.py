@@ -13,7 +13,7 @@ from keras_uq_layers.layers._seeding import SeedGenerator
 from keras_uq_layers.numerics import bernoulli_entropy
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.registration import register
-from keras_uq_layers.registration import require_keys
+from keras_uq_layers.registration import wrapper_from_config
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
@@ -183,6 +183,4 @@ class ConcreteDropout(SavedSeeds, keras.layers.Wrapper):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        require_keys(cls, config, ["layer", "kl_weight"])
-        # Keras's own takes the layer out of the dict that it is given.
-        return super().from_config(dict(config), custom_objects)
+        return wrapper_from_config(cls, config, custom_objects)

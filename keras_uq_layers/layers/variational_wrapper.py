@@ -15,7 +15,12 @@ from keras_uq_layers.layers._seeding import SavedSeeds
 from keras_uq_layers.posteriors import get_posterior
 from keras_uq_layers.priors import get_prior
 from keras_uq_layers.registration import register
-from keras_uq_layers.registration import require_keys
+from keras_uq_layers.registration import wrapper_from_config
+
+
+def _of_layer(name: str) -> property:
+    """An attribute of the wrapper that is that of `layer`, where it has one."""
+    return property(lambda self: getattr(self.layer, name))
 
 
 @register("Variational")
@@ -229,19 +234,18 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
     def compute_mask(self, *args, **kwargs):
         return self.layer.compute_mask(*args, **kwargs)
 
-    # What `keras.layers.RNN` asks of a cell
+    # `keras.layers.Bidirectional` reads these of a recurrent layer.
+    go_backwards = _of_layer("go_backwards")
+    return_sequences = _of_layer("return_sequences")
+    return_state = _of_layer("return_state")
+    stateful = _of_layer("stateful")
+    states = _of_layer("states")
+    reset_state = _of_layer("reset_state")
 
-    @property
-    def state_size(self):
-        return self.layer.state_size
-
-    @property
-    def output_size(self):
-        return self.layer.output_size
-
-    @property
-    def get_initial_state(self):
-        return self.layer.get_initial_state
+    # `keras.layers.RNN` reads these of a cell, and calls the four methods below.
+    state_size = _of_layer("state_size")
+    output_size = _of_layer("output_size")
+    get_initial_state = _of_layer("get_initial_state")
 
     def get_dropout_mask(self, step_input):
         # A sequence begins. Drawn outside of the loop over its steps: one
@@ -295,9 +299,19 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        require_keys(cls, config, ["layer", "kl_weight"])
-        # A copy: Keras's own takes the layer out of the dict it is given.
-        return super().from_config(dict(config), custom_objects)
+        config = dict(config)
+        if "go_backwards" in config:
+            # `Bidirectional` writes it into the config of its second copy.
+            inner = {
+                **config["layer"]["config"],
+                "go_backwards": config.pop("go_backwards"),
+            }
+            config["layer"] = {**config["layer"], "config": inner}
+            if config["seed"] is not None:
+                # Otherwise both directions would draw the same noise. The
+                # next seed belongs to the draws of the KL.
+                config["seed"] += 2
+        return wrapper_from_config(cls, config, custom_objects)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -8,20 +8,10 @@ import keras
 import numpy as np
 import pytest
 from layer_cases import CASES
+from layer_cases import public_layers
 
-import keras_uq_layers as uq
 from keras_uq_layers.testing import check_layer
 from keras_uq_layers.testing import generic_input
-
-
-def public_layers():
-    return {
-        name
-        for name in uq.__all__
-        if isinstance(getattr(uq, name), type)
-        and issubclass(getattr(uq, name), keras.layers.Layer)
-        and not issubclass(getattr(uq, name), keras.Model)
-    }
 
 
 def test_every_public_layer_has_a_case():

@@ -184,8 +184,23 @@ def test_subclassed_models_are_an_error():
         uq.to_deterministic(Subclassed())
     with pytest.raises(ValueError, match="of class Subclassed"):
         uq.to_deterministic(keras.Sequential([Subclassed()]))
-    with pytest.raises(TypeError, match="`model` must be a Keras model"):
+    with pytest.raises(ValueError, match="`model` must be a Keras model"):
         uq.to_deterministic(layers.Dense(2))
+
+
+def test_the_members_of_an_ensemble_are_converted():
+    def member():
+        return keras.Sequential(
+            [keras.Input((3,)), uq.DenseVariational(4, **KL), uq.DistributionHead(1)]
+        )
+
+    ensemble = uq.Ensemble(member, members=2)
+    plain = uq.to_deterministic(ensemble)
+    assert isinstance(plain, uq.Ensemble)
+    expected = [to_numpy(uq.to_deterministic(m)(X)) for m in ensemble.members]
+    np.testing.assert_allclose(
+        to_numpy(plain(X)), np.stack(expected, axis=1), rtol=1e-6
+    )
 
 
 def test_hidden_random_layer_is_an_error():

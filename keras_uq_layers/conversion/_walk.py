@@ -1,0 +1,126 @@
+"""One walk over the layers of a model, for all conversions of whole models."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_uq_layers import _keras
+from keras_uq_layers import arguments
+from keras_uq_layers._typing import Config
+from keras_uq_layers.registration import PACKAGE
+
+
+def convert(
+    model: keras.Model,
+    applies: Callable[[type], bool],
+    counterpart: Callable[[keras.layers.Layer], keras.layers.Layer | None],
+    transfer: Callable[[keras.layers.Layer, keras.layers.Layer], None],
+) -> keras.Model:
+    """A copy of a model in which some layers are replaced by others.
+
+    The copy has the same architecture, names and weights. Layers are found at
+    any depth: in nested models, shared layers, and layers inside wrappers such
+    as `TimeDistributed` and `RNN`. The model itself is left as it is.
+
+    Args:
+        model: A Sequential or Functional model, or an `Ensemble` of them.
+        applies: Function from a class of layers to whether `counterpart` may
+            replace layers of it.
+        counterpart: Function from a layer to the one that replaces it, not
+            built, or to None for a layer that stays. The layer may be built or
+            not.
+        transfer: Function that sets the weights of a replacement from the
+            layer that it replaces, both built.
+
+    Returns:
+        A new model, not compiled.
+
+    Raises:
+        ValueError: `model` is not a Keras model, or is or holds a subclassed
+            model.
+    """
+    check_model(model)
+    # The config names the classes of the layers. It must find those, too, that
+    # were never registered.
+    classes = {
+        type(layer).__name__: type(layer)
+        for layer in _keras.all_layers(model)
+        if not _keras.is_keras(layer)
+    }
+
+    def replaced(layer):
+        return counterpart(layer) if applies(type(layer)) else None
+
+    with keras.saving.custom_object_scope(classes):
+        config = _convert(
+            keras.saving.serialize_keras_object(model),
+            lambda part: _replace(part, applies, replaced),
+        )
+        # The config comes from a live model, not from a file.
+        copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
+    if model.built:
+        if not copy.built:
+            copy.build(model.input_shape)
+        _copy_weights(model, copy, replaced, transfer)
+    return copy
+
+
+def check_model(model: keras.Model) -> None:
+    if not isinstance(model, keras.Model):
+        raise arguments.error("model", "a Keras model", model)
+    for part in _keras.all_layers(model):
+        # Of the models of this package, as of Keras's, the config says all.
+        known = _keras.is_keras(part) or type(part).__module__.startswith(f"{PACKAGE}.")
+        if isinstance(part, keras.Model) and not known:
+            raise ValueError(
+                "`model` must be a Sequential or Functional model, and so must "
+                "the models inside: the config of a subclassed model does not "
+                f"say what it computes. Received: {part} of class "
+                f"{type(part).__name__}"
+            )
+
+
+def _convert(config: Any, replace: Callable[[Config], Config]) -> Any:
+    """The config with layers in it replaced, at any depth."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(_convert(part, replace) for part in config)
+    if not isinstance(config, dict):
+        return config
+    if "class_name" in config and isinstance(config.get("config"), dict):
+        config = replace(config)
+    return {key: _convert(value, replace) for key, value in config.items()}
+
+
+def _replace(config: Config, applies: Callable, replaced: Callable) -> Config:
+    unbuilt = {key: value for key, value in config.items() if key != "build_config"}
+    if config["class_name"] in ("Functional", "Sequential", "Ensemble", "__tensor__"):
+        return unbuilt
+    cls = keras.saving.get_registered_object(
+        config.get("registered_name") or config["class_name"]
+    )
+    cls = cls or keras.saving.get_custom_objects().get(config["class_name"])
+    cls = cls or getattr(keras.layers, config["class_name"], None)
+    if not isinstance(cls, type) or not applies(cls):
+        return config  # no layer is made of it: its config is walked
+    layer = replaced(keras.saving.deserialize_keras_object(unbuilt, safe_mode=False))
+    if layer is None:
+        return config
+    # These belong to the place in the model, not to the layer.
+    kept = {k: v for k, v in config.items() if k in ("name", "inbound_nodes")}
+    return {**keras.saving.serialize_keras_object(layer), **kept}
+
+
+def _copy_weights(source, target, replaced, transfer):
+    """Copies weights between two trees of layers that differ where replaced."""
+    if replaced(source) is not None:
+        transfer(source, target)
+        return
+    weights = zip(
+        _keras.own_variables(source), _keras.own_variables(target), strict=True
+    )
+    for old, new in weights:
+        new.assign(old)
+    parts = zip(_keras.parts_of(source), _keras.parts_of(target), strict=True)
+    for old, new in parts:
+        _copy_weights(old, new, replaced, transfer)
