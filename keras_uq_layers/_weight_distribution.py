@@ -1,8 +1,13 @@
-"""What posteriors and priors share: a config, and look-up by name."""
+"""The base of posteriors and priors: a config, and look-up by name."""
+
+from typing import Self
+from typing import TypeVar
 
 import keras
 
 from keras_uq_layers import registration
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
 
 
 class WeightDistribution:
@@ -10,23 +15,31 @@ class WeightDistribution:
 
     name = ""
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         return registration.from_config(cls, config)
 
-    def copy(self):
-        """The same options without the weights of any layer."""
+    def copy(self) -> Self:
+        """An object with the same options and no weights of a layer."""
         return type(self).from_config(self.get_config())
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         config = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
         return f"{type(self).__name__}({config})"
 
 
-def look_up(argument, identifier, base, classes):
+_Base = TypeVar("_Base", bound=WeightDistribution)
+
+
+def look_up(
+    argument: str,
+    identifier: Identifier,
+    base: type[_Base],
+    classes: tuple[type[_Base], ...],
+) -> _Base:
     """A fresh object of `base` from a name, an object or its serialized form."""
     room = base.__module__.rpartition(".")[-1]
     by_name = {cls.name: cls for cls in classes}

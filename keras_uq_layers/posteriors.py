@@ -1,8 +1,8 @@
 """Posteriors: normal distributions over one flat vector of weights.
 
-All weights of a layer that are random, its kernel and its bias, are one
-vector of `n` entries, so that a posterior may correlate them and one call of
-the random number generator serves them all.
+The random weights of a layer, such as its kernel and its bias, form one
+vector of `n` entries. So a posterior can correlate all of them, and one call
+of the random number generator serves them all.
 """
 
 import math
@@ -15,6 +15,8 @@ from keras import ops
 from keras_uq_layers import _namespace
 from keras_uq_layers import arguments
 from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers._weight_distribution import WeightDistribution
 from keras_uq_layers._weight_distribution import look_up
@@ -30,8 +32,8 @@ __all__ = [
     "get_posterior",
 ]
 
-# Far below any posterior that a KL in nats can produce; it keeps log(scale)
-# finite when softplus underflows.
+# Far below the scale of any trained posterior. It keeps log(scale) finite when
+# softplus underflows.
 _SCALE_FLOOR = 1e-8
 
 
@@ -41,13 +43,14 @@ class Posterior(WeightDistribution):
     Args:
         initial_scale: Initial standard deviation of every weight. `None` is a
             tenth of the Glorot standard deviation of the kernel,
-            `0.1 * sqrt(2 / (fan_in + fan_out))`: small beside the initial
-            kernel, so that training starts like the deterministic layer.
+            `0.1 * sqrt(2 / (fan_in + fan_out))`. This is small beside the
+            initial kernel, so that training starts like the deterministic
+            layer.
     """
 
     factorised = False
 
-    def __init__(self, initial_scale=None):
+    def __init__(self, initial_scale: float | None = None):
         if initial_scale is not None:
             initial_scale = arguments.positive_float("initial_scale", initial_scale)
         self.initial_scale = initial_scale
@@ -92,34 +95,38 @@ class Posterior(WeightDistribution):
         )
         self._build_correlation(add_weight, seed)
 
-    def _build_correlation(self, add_weight, seed):
-        pass
+    def _build_correlation(
+        self, add_weight: Callable[..., keras.Variable], seed: int | None
+    ) -> None:
+        """Creates the weights that correlate the entries, if any."""
 
     @property
-    def noise_size(self):
+    def noise_size(self) -> int:
         """How many standard normal numbers one draw takes."""
         return self.size
 
-    def diagonal(self):
+    def diagonal(self) -> Tensor:
+        """The scale of each entry's own noise, a tensor of shape `(n,)`."""
         return positive(ops.convert_to_tensor(self._raw_scale), _SCALE_FLOOR)
 
-    def marginal_scale(self):
+    def marginal_scale(self) -> Tensor:
         """Standard deviation of each weight, a tensor of shape `(n,)`."""
         raise NotImplementedError
 
-    def perturbation(self, noise):
-        """A draw less its mean, from standard normal noise `(noise_size,)`."""
+    def perturbation(self, noise: Tensor) -> Tensor:
+        """A draw less its mean, `(n,)`, from standard normal `(noise_size,)`."""
         raise NotImplementedError
 
-    def total_correlation(self):
-        """Sum of the marginal entropies less the joint one, in nats: a scalar.
+    def total_correlation(self) -> Tensor | float:
+        """Sum of the marginal entropies minus the joint one, in nats: a scalar.
 
         ```
         sum(log(marginal_scale)) - log(det(covariance)) / 2
         ```
 
-        What the KL to independent priors holds beyond the KLs of the single
-        weights: never negative, and 0 for independent weights.
+        The KL to independent priors is the sum of the KLs of the single
+        weights plus this number. It is never negative, and 0 for independent
+        weights.
         """
         return 0.0
 
@@ -144,16 +151,16 @@ class Posterior(WeightDistribution):
         return {k: ops.convert_to_numpy(v) for k, v in scales.items()}
 
     @property
-    def signal_to_noise(self):
+    def signal_to_noise(self) -> dict[str, Array]:
         """`|mean| / scale` of each weight: dict from name to NumPy array.
 
-        Weights with a small ratio can be pruned (Blundell et al. 2015,
-        section 5.1.2, arXiv:1505.05424).
+        Weights with a small ratio can be set to 0 with little harm (Blundell
+        et al. 2015, section 5.1.2, arXiv:1505.05424).
         """
         scale = self.scale
         return {name: abs(mean) / scale[name] for name, mean in self.mean.items()}
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"initial_scale": self.initial_scale}
 
 
@@ -165,8 +172,8 @@ class MeanFieldNormal(Posterior):
     w = loc + scale * eps,  eps ~ N(0, I)
     ```
 
-    The choice for most models, and the only one that flipout and local
-    reparameterization exist for.
+    The default, and right for most models. Only this posterior allows flipout
+    and local reparameterization.
 
     Args:
         initial_scale: Initial standard deviation of every weight. `None` is a
@@ -189,10 +196,10 @@ class MeanFieldNormal(Posterior):
     name = "mean_field"
     factorised = True
 
-    def marginal_scale(self):
+    def marginal_scale(self) -> Tensor:
         return self.diagonal()
 
-    def perturbation(self, noise):
+    def perturbation(self, noise: Tensor) -> Tensor:
         return self.diagonal() * noise
 
 
@@ -220,11 +227,13 @@ class LowRankNormal(Posterior):
 
     name = "low_rank"
 
-    def __init__(self, rank=2, initial_scale=None):
+    def __init__(self, rank: int = 2, initial_scale: float | None = None):
         super().__init__(initial_scale)
         self.rank = arguments.positive_int("rank", rank)
 
-    def _build_correlation(self, add_weight, seed):
+    def _build_correlation(
+        self, add_weight: Callable[..., keras.Variable], seed: int | None
+    ) -> None:
         self._factor = add_weight(
             name="posterior_factor",
             shape=(self.size, self.rank),
@@ -232,23 +241,23 @@ class LowRankNormal(Posterior):
         )
 
     @property
-    def noise_size(self):
+    def noise_size(self) -> int:
         return self.size + self.rank
 
-    def _shared_variance(self):
+    def _shared_variance(self) -> Tensor:
         """Diagonal of `V V^T / n`."""
         factor = ops.convert_to_tensor(self._factor)
         return ops.sum(ops.square(factor), axis=-1) / self.size
 
-    def marginal_scale(self):
+    def marginal_scale(self) -> Tensor:
         return self.diagonal() * ops.sqrt(1.0 + self._shared_variance())
 
-    def perturbation(self, noise):
+    def perturbation(self, noise: Tensor) -> Tensor:
         own, shared = noise[: self.size], noise[self.size :]
         common = ops.matmul(self._factor, shared) / math.sqrt(self.size)
         return self.diagonal() * (own + common)
 
-    def total_correlation(self):
+    def total_correlation(self) -> Tensor:
         # det(I + V V^T / n) = det(I + V^T V / n), a small matrix.
         factor = ops.convert_to_tensor(self._factor)
         gram = ops.matmul(ops.transpose(factor), factor) / self.size
@@ -256,7 +265,7 @@ class LowRankNormal(Posterior):
         half_log_det = ops.sum(ops.log(ops.diagonal(root)))
         return 0.5 * ops.sum(ops.log1p(self._shared_variance())) - half_log_det
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"rank": self.rank, **super().get_config()}
 
 
@@ -268,12 +277,14 @@ class FullCovarianceNormal(Posterior):
     w = loc + diag(d) (I + T / sqrt(n)) eps,   T strictly lower triangular
     ```
 
-    The scaled form keeps steps of an optimizer comparable to those of the
-    diagonal: a plain triangle diverges. It holds `n (n + 3) / 2` numbers.
+    The division by `sqrt(n)` makes the steps of an optimizer comparable to
+    those of the diagonal. Without it training diverges. The posterior holds
+    `n (n + 3) / 2` numbers.
 
     Args:
         initial_scale: As for `MeanFieldNormal`.
-        max_entries: Most entries of the triangle that are allowed.
+        max_entries: The largest number of entries of the triangle that is
+            allowed.
 
     Raises:
         ValueError: A layer has more entries than `max_entries`.
@@ -292,11 +303,15 @@ class FullCovarianceNormal(Posterior):
 
     name = "full_covariance"
 
-    def __init__(self, initial_scale=None, max_entries=10_000_000):
+    def __init__(
+        self, initial_scale: float | None = None, max_entries: int = 10_000_000
+    ):
         super().__init__(initial_scale)
         self.max_entries = arguments.positive_int("max_entries", max_entries)
 
-    def _build_correlation(self, add_weight, seed):
+    def _build_correlation(
+        self, add_weight: Callable[..., keras.Variable], seed: int | None
+    ) -> None:
         entries = self.size * (self.size - 1) // 2
         if entries > self.max_entries:
             raise ValueError(
@@ -309,34 +324,34 @@ class FullCovarianceNormal(Posterior):
             name="posterior_triangle", shape=(entries,), initializer="zeros"
         )
 
-    def _lower(self):
+    def _lower(self) -> Tensor:
         """Rows 1 to n-1 and columns 0 to n-2 of `T / sqrt(n)`."""
         packed, k = ops.convert_to_tensor(self._triangle), self.size - 1
-        # The packed entries, laid out twice, fill a square whose lower half
-        # holds each of them once: cheaper than a scatter.
+        # The packed entries, written twice, fill a square. Its lower half holds
+        # each entry once. This is cheaper than a scatter.
         square = ops.concatenate([packed[k:], ops.flip(packed)])
         return ops.tril(ops.reshape(square, (k, k))) / math.sqrt(self.size)
 
-    def _shared_variance(self):
+    def _shared_variance(self) -> Tensor:
         squares = ops.sum(ops.square(self._lower()), axis=-1)
         return ops.pad(squares, [[1, 0]])
 
-    def marginal_scale(self):
+    def marginal_scale(self) -> Tensor:
         return self.diagonal() * ops.sqrt(1.0 + self._shared_variance())
 
-    def total_correlation(self):
+    def total_correlation(self) -> Tensor:
         # The factor is unit triangular: its determinant is 1.
         return 0.5 * ops.sum(ops.log1p(self._shared_variance()))
 
-    def perturbation(self, noise):
+    def perturbation(self, noise: Tensor) -> Tensor:
         mixed = ops.pad(ops.matmul(self._lower(), noise[:-1]), [[1, 0]])
         return self.diagonal() * (noise + mixed)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "max_entries": self.max_entries}
 
 
-def get_posterior(identifier):
+def get_posterior(identifier: Identifier) -> Posterior:
     """A fresh posterior from a name, an object or its serialized form.
 
     Args:

@@ -1,11 +1,15 @@
-"""Priors: independent distributions of the weights before any data."""
+"""Priors: independent distributions of the weights before data are seen."""
 
 import math
+from collections.abc import Callable
 
+import keras
 from keras import ops
 
 from keras_uq_layers import _namespace
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers._weight_distribution import WeightDistribution
 from keras_uq_layers._weight_distribution import look_up
@@ -22,16 +26,16 @@ _SCALE_FLOOR = 1e-6
 class Prior(WeightDistribution):
     """Abstract: a distribution shared by all weights of one kind.
 
-    A prior whose KL has a closed form needs the marginal means and scales of
-    the posterior only; another one sets `needs_draw` and gets a draw.
+    A prior whose KL has a closed form needs only the means and the marginal
+    scales of the posterior. Any other prior sets `needs_draw` and gets a draw.
     """
 
     needs_draw = False
 
-    def build(self, add_weight, name):
+    def build(self, add_weight: Callable[..., keras.Variable], name: str) -> None:
         """Creates the weights of the prior, if any, in a layer."""
 
-    def kl(self, loc, scale, draw):
+    def kl(self, loc: Tensor, scale: Tensor, draw: Tensor | None) -> Tensor:
         """KL of independent normals to this prior, in nats: a scalar.
 
         Args:
@@ -52,8 +56,9 @@ class NormalPrior(Prior):
 
     Args:
         scale: Standard deviation, a positive float.
-        trainable_scale: Learn the scale by maximising the evidence lower
-            bound (empirical Bayes), from `scale` on.
+        trainable_scale: Whether the scale is learned (empirical Bayes):
+            training then starts at `scale` and maximises the evidence lower
+            bound.
 
     Raises:
         ValueError: `scale` is not positive and finite.
@@ -70,11 +75,11 @@ class NormalPrior(Prior):
 
     name = "normal"
 
-    def __init__(self, scale=1.0, trainable_scale=False):
+    def __init__(self, scale: float = 1.0, trainable_scale: bool = False):
         self.initial_scale = arguments.positive_float("scale", scale)
         self.trainable_scale = arguments.boolean("trainable_scale", trainable_scale)
 
-    def build(self, add_weight, name):
+    def build(self, add_weight: Callable[..., keras.Variable], name: str) -> None:
         if self.trainable_scale:
             self._raw_scale = add_weight(
                 name=f"{name}_raw_scale",
@@ -91,17 +96,17 @@ class NormalPrior(Prior):
             return positive(ops.convert_to_tensor(self._raw_scale), _SCALE_FLOOR)
         return self.initial_scale
 
-    def kl(self, loc, scale, draw):
+    def kl(self, loc: Tensor, scale: Tensor, draw: Tensor | None) -> Tensor:
         # `sum(normal_kl(loc, scale, 0, prior_scale))` in fewer passes over the
-        # weights: a layer may have millions. Summed term by term, so that it
-        # is 0, and not the rest of large sums, where posterior and prior agree.
+        # weights, of which a layer may have millions. The terms are added
+        # before the sum: where posterior and prior agree, each is exactly 0.
         prior_scale = self.scale
         log = ops.log if self.trainable_scale else math.log
         inverse, offset = 1.0 / prior_scale, log(prior_scale) - 0.5
         squares = ops.square(loc * inverse) + ops.square(scale * inverse)
         return ops.sum(0.5 * squares - ops.log(scale) + offset)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "scale": self.initial_scale,
             "trainable_scale": self.trainable_scale,
@@ -117,17 +122,17 @@ class ScaleMixturePrior(Prior):
     ```
 
     It lets most weights be close to 0 and some be large. The KL has no closed
-    form: it is estimated by Monte Carlo with one draw per forward pass, so
-    that it is noisy and may be negative.
+    form. It is estimated by Monte Carlo with one draw per forward pass, so it
+    is noisy and may be negative.
 
     Args:
-        weight: Weight of the wide component, between 0 and 1, both excluded.
+        weight: Weight of the wide component, inside (0, 1).
         wide_scale: Standard deviation of the wide component.
         narrow_scale: Standard deviation of the narrow one, below it.
 
     Raises:
         ValueError: A scale is not positive, `narrow_scale` is not below
-            `wide_scale`, or `weight` is not between 0 and 1.
+            `wide_scale`, or `weight` is not inside (0, 1).
 
     Example:
 
@@ -142,10 +147,10 @@ class ScaleMixturePrior(Prior):
     name = "scale_mixture"
     needs_draw = True
 
-    def __init__(self, weight=0.5, wide_scale=1.0, narrow_scale=0.1):
-        self.weight = arguments.positive_float("weight", weight)
-        if self.weight >= 1:
-            raise arguments.error("weight", "between 0 and 1, both excluded", weight)
+    def __init__(
+        self, weight: float = 0.5, wide_scale: float = 1.0, narrow_scale: float = 0.1
+    ):
+        self.weight = arguments.open_probability("weight", weight)
         self.wide_scale = arguments.positive_float("wide_scale", wide_scale)
         self.narrow_scale = arguments.positive_float("narrow_scale", narrow_scale)
         if self.narrow_scale >= self.wide_scale:
@@ -153,16 +158,17 @@ class ScaleMixturePrior(Prior):
                 "narrow_scale", f"below `wide_scale={wide_scale}`", narrow_scale
             )
 
-    def kl(self, loc, scale, draw):
+    def kl(self, loc: Tensor, scale: Tensor, draw: Tensor | None) -> Tensor:
         wide = math.log(self.weight) + normal_log_prob(draw, 0.0, self.wide_scale)
         narrow = math.log1p(-self.weight) + normal_log_prob(
             draw, 0.0, self.narrow_scale
         )
-        # The entropy of the posterior is exact, the rest is one draw.
+        # The entropy of the posterior has a closed form. Only the other term
+        # is estimated from the draw.
         entropy = ops.log(scale) + 0.5 * math.log(2.0 * math.pi * math.e)
         return -ops.sum(ops.logaddexp(wide, narrow) + entropy)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             "weight": self.weight,
             "wide_scale": self.wide_scale,
@@ -170,7 +176,7 @@ class ScaleMixturePrior(Prior):
         }
 
 
-def get_prior(identifier, argument="prior"):
+def get_prior(identifier: Identifier, argument: str = "prior") -> Prior:
     """A fresh prior from a name, an object or its serialized form.
 
     Args:

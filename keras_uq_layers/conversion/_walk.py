@@ -37,8 +37,8 @@ def convert(
         A new model, not compiled.
 
     Raises:
-        ValueError: `model` is not a Keras model, or is or holds a subclassed
-            model.
+        ValueError: `model` is not a Keras model, is or holds a subclassed
+            model, or holds a layer to replace that no config shows.
     """
     check_model(model)
     # The config names the classes of the layers. It must find those, too, that
@@ -59,10 +59,16 @@ def convert(
         )
         # The config comes from a live model, not from a file.
         copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
-    if model.built:
-        if not copy.built:
-            copy.build(model.input_shape)
-        _copy_weights(model, copy, replaced, transfer)
+    if model.built and not copy.built:
+        copy.build(model.input_shape)
+    for layer in _keras.all_layers(copy):
+        if replaced(layer) is not None:
+            raise ValueError(
+                "`model` must be described by its config. A layer to replace is "
+                f"left in the model made from it: {layer}"
+            )
+    # Also in a model that is not built, whose layers may be: an `Ensemble`.
+    _copy_weights(model, copy, replaced, transfer)
     return copy
 
 

@@ -1,17 +1,24 @@
 """The abstract class of dense and convolutional layers with random weights."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.layers._kl import add_kl_weight
 from keras_uq_layers.layers._kl import check_kl_weight
 from keras_uq_layers.layers._random_weights import RandomWeights
 from keras_uq_layers.layers._seeding import SavedSeeds
 from keras_uq_layers.numerics import at_least_float32
 from keras_uq_layers.posteriors import get_posterior
+from keras_uq_layers.priors import Prior
 from keras_uq_layers.priors import get_prior
 
 REPARAMETERIZATION = "reparameterization"
@@ -24,9 +31,14 @@ _BITS = 16
 class VariationalLayer(SavedSeeds, keras.layers.Layer):
     """Abstract: a linear map with random kernel and bias, and an activation.
 
-    A subclass names the `estimators` that exist for it, the default first,
-    gives the shapes in `build`, the linear map in `_linear` and the layer
-    without randomness in `_plain_layer`.
+    A subclass lists its `estimators`, the default first. Its `build` gives the
+    shapes, `_linear` the linear map, and `_plain_layer` the layer without
+    randomness.
+
+    Attributes:
+        kernel: The posterior means of the kernel, a variable.
+        bias: The bias or its posterior means, a variable, or None.
+        posterior: The posterior, with the scales of all random weights.
     """
 
     estimators: tuple[str, ...] = ()
@@ -34,18 +46,18 @@ class VariationalLayer(SavedSeeds, keras.layers.Layer):
     def __init__(
         self,
         *,
-        activation,
-        kl_weight,
-        estimator,
-        posterior,
-        prior,
-        bias_prior,
-        use_bias,
-        deterministic_bias,
-        kernel_initializer,
-        bias_initializer,
-        seed,
-        **kwargs,
+        activation: Identifier,
+        kl_weight: float | None,
+        estimator: str | None,
+        posterior: Identifier,
+        prior: Identifier,
+        bias_prior: Identifier,
+        use_bias: bool,
+        deterministic_bias: bool,
+        kernel_initializer: Identifier,
+        bias_initializer: Identifier,
+        seed: int | None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         add_kl_weight(self, check_kl_weight(kl_weight))
@@ -64,7 +76,7 @@ class VariationalLayer(SavedSeeds, keras.layers.Layer):
             self.bias_prior = get_prior(bias_prior, "bias_prior")
         self.estimator = self._check_estimator(estimator)
         self.seed = seed
-        priors = {None: self.prior}
+        priors: dict[str | None, Prior] = {None: self.prior}
         if self.bias_prior is not None and use_bias and not deterministic_bias:
             priors["bias"] = self.bias_prior
         self.random_weights = RandomWeights(
@@ -73,7 +85,7 @@ class VariationalLayer(SavedSeeds, keras.layers.Layer):
         self.seed_generators = self.random_weights.generators
         self.supports_masking = True
 
-    def _check_estimator(self, estimator):
+    def _check_estimator(self, estimator: str | None) -> str:
         factorised = self.posterior.factorised
         valid = self.estimators if factorised else (REPARAMETERIZATION,)
         if estimator is None:
@@ -87,7 +99,9 @@ class VariationalLayer(SavedSeeds, keras.layers.Layer):
             )
         return estimator
 
-    def _build_weights(self, kernel_shape, bias_size, fans):
+    def _build_weights(
+        self, kernel_shape: tuple[int, ...], bias_size: int, fans: tuple[int, int]
+    ) -> None:
         self.kernel = self._add_wide_weight(
             "kernel", kernel_shape, self.kernel_initializer
         )
@@ -102,21 +116,23 @@ class VariationalLayer(SavedSeeds, keras.layers.Layer):
         glorot = math.sqrt(2.0 / sum(fans))
         self.random_weights.build(self.add_weight, means, dict.fromkeys(means, glorot))
 
-    def _add_wide_weight(self, name, shape, initializer):
+    def _add_wide_weight(
+        self, name: str, shape: tuple[int, ...], initializer: Identifier
+    ) -> keras.Variable:
         return self.add_weight(
             name=name,
             shape=shape,
             # Under a mixed policy the posterior stays in float32.
-            dtype=at_least_float32(self.variable_dtype),
+            dtype=self.kl_weight.dtype,
             autocast=False,
             initializer=initializer,
         )
 
-    def kl(self):
+    def kl(self) -> Tensor:
         """KL divergence from the posterior to the prior, in nats: a scalar."""
         return self.random_weights.kl()
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         inputs = ops.cast(inputs, self.compute_dtype)
         if training and self.estimator == FLIPOUT:
             outputs = self._flipout(inputs)
@@ -129,13 +145,13 @@ class VariationalLayer(SavedSeeds, keras.layers.Layer):
             )
         return self.activation(outputs)
 
-    def _affine(self, inputs, kernel, bias):
+    def _affine(self, inputs: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
         outputs = self._linear(inputs, self._cast(kernel))
         if bias is not None:
             outputs = self._add_bias(outputs, self._cast(bias))
         return outputs
 
-    def _flipout(self, inputs):
+    def _flipout(self, inputs: Tensor) -> Tensor:
         change = self.random_weights.perturbation()
         outputs = self._affine(inputs, self.kernel, self.bias)
         signs_in, signs_out = self._signs(inputs, outputs)
@@ -145,15 +161,16 @@ class VariationalLayer(SavedSeeds, keras.layers.Layer):
             changed = self._add_bias(changed, self._cast(change["bias"]))
         return outputs + changed * signs_out
 
-    def _signs(self, inputs, outputs):
+    def _signs(self, inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Random signs of one example's inputs and outputs, from one draw.
 
-        They are the same at all positions of an example: it keeps one set of
-        weights, as a kernel that is shared between positions must.
+        They are the same at all positions of an example, so that each example
+        has one set of weights. A kernel that is shared between positions
+        requires this.
         """
         axis = self._channel_axis
         sizes = inputs.shape[axis], outputs.shape[axis]
-        # Random numbers cost more than arithmetic, so a word gives 16 signs.
+        # Random numbers cost more than arithmetic. So one word gives 16 signs.
         words = keras.random.randint(
             (ops.shape(inputs)[0], -(-sum(sizes) // _BITS), 1),
             0,
@@ -173,7 +190,7 @@ class VariationalLayer(SavedSeeds, keras.layers.Layer):
         split = sizes[0], sum(sizes)
         return spread(signs[:, : split[0]]), spread(signs[:, split[0] : split[1]])
 
-    def _local_reparameterization(self, inputs):
+    def _local_reparameterization(self, inputs: Tensor) -> Tensor:
         outputs = self._affine(inputs, self.kernel, self.bias)
         scale = self.posterior.unpack(self.posterior.marginal_scale())
         # The square of a half precision input overflows at 256.
@@ -191,30 +208,30 @@ class VariationalLayer(SavedSeeds, keras.layers.Layer):
         spread = ops.sqrt(ops.maximum(variance, 1e-30)) * noise
         return outputs + self._cast(spread)
 
-    def _cast(self, tensor):
+    def _cast(self, tensor: Tensor) -> Tensor:
         return ops.cast(tensor, self.compute_dtype)
 
-    def _linear(self, inputs, kernel):
-        """The map that the kernel stands for."""
+    def _linear(self, inputs: Tensor, kernel: Tensor) -> Tensor:
+        """Applies the kernel to the inputs: a product or a convolution."""
         raise NotImplementedError
 
-    def _plain_layer(self):
+    def _plain_layer(self) -> keras.layers.Layer:
         """The Keras layer with the same arguments and no randomness."""
         raise NotImplementedError
 
     @property
-    def _channel_axis(self):
+    def _channel_axis(self) -> int:
         return -1
 
-    def _add_bias(self, outputs, bias):
+    def _add_bias(self, outputs: Tensor, bias: Tensor) -> Tensor:
         if self._channel_axis == 1:
             bias = ops.reshape(bias, (-1,) + (1,) * (len(outputs.shape) - 2))
         return outputs + bias
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return self._plain_layer().compute_output_shape(input_shape)
 
-    def deterministic(self):
+    def deterministic(self) -> tuple[keras.layers.Layer, list[Array] | None]:
         """The plain Keras layer at the posterior mean, for `to_deterministic`.
 
         Returns:
@@ -225,7 +242,7 @@ class VariationalLayer(SavedSeeds, keras.layers.Layer):
         weights = [w for w in (self.kernel, self.bias) if w is not None]
         return self._plain_layer(), [ops.convert_to_numpy(w) for w in weights]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object
         return {
             **super().get_config(),

@@ -1,11 +1,17 @@
 """Convolutions of rank 1, 2 and 3 with random weights."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
 from keras.layers import InputSpec
 
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.layers._variational_layer import FLIPOUT
 from keras_uq_layers.layers._variational_layer import LOCAL_REPARAMETERIZATION
 from keras_uq_layers.layers._variational_layer import REPARAMETERIZATION
@@ -26,26 +32,26 @@ class ConvVariational(VariationalLayer):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        groups=1,
-        activation=None,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | Sequence[int] = 1,
+        groups: int = 1,
+        activation: Identifier = None,
         *,
-        kl_weight=None,
-        estimator=None,
-        posterior="mean_field",
-        prior="normal",
-        bias_prior=None,
-        use_bias=True,
-        deterministic_bias=False,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        seed=None,
-        **kwargs,
+        kl_weight: float | None = None,
+        estimator: str | None = None,
+        posterior: Identifier = "mean_field",
+        prior: Identifier = "normal",
+        bias_prior: Identifier = None,
+        use_bias: bool = True,
+        deterministic_bias: bool = False,
+        kernel_initializer: Identifier = "glorot_uniform",
+        bias_initializer: Identifier = "zeros",
+        seed: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             activation=activation,
@@ -75,7 +81,7 @@ class ConvVariational(VariationalLayer):
         self.data_format = checked.data_format
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         channels = input_shape[self._channel_axis]
         if channels is None:
             raise ValueError(
@@ -97,10 +103,10 @@ class ConvVariational(VariationalLayer):
         )
 
     @property
-    def _channel_axis(self):
+    def _channel_axis(self) -> int:
         return -1 if self.data_format == "channels_last" else 1
 
-    def _linear(self, inputs, kernel):
+    def _linear(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         if inputs.shape[0] == 0:
             # TensorFlow's eager convolution returns an empty batch unchanged.
             return ops.zeros(self.compute_output_shape(inputs.shape), kernel.dtype)
@@ -119,7 +125,7 @@ class ConvVariational(VariationalLayer):
             dilation_rate=self.dilation_rate,
         )
 
-    def _plain_layer(self):
+    def _plain_layer(self) -> keras.layers.Layer:
         return self.plain(
             self.filters,
             self.kernel_size,
@@ -137,7 +143,7 @@ class ConvVariational(VariationalLayer):
             name=self.name,
         )
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "filters": self.filters,
@@ -159,17 +165,18 @@ class Conv1DVariational(ConvVariational):
     loss += kl_weight * KL(posterior || prior)
     ```
 
-    The convolution is that of `keras.layers.Conv1D`, the rest as in
-    `uq.DenseVariational`. In training the estimators are
+    The convolution is that of `keras.layers.Conv1D`. Posterior, prior and KL
+    are explained at `uq.DenseVariational`. In training the estimators are
 
     - `"flipout"`, the default: one draw of the weights, decorrelated between
-      the examples by random signs. Unbiased; two convolutions.
+      the examples by random signs. It is unbiased and costs two convolutions.
     - `"local_reparameterization"`: draws the outputs, with the mean and
       variance that the weights give them. This is an approximation: outputs
       at different positions share weights, but their noise is drawn
-      independently. Lowest variance; two convolutions.
-    - `"reparameterization"`: one draw for the whole batch. Unbiased; one
-      convolution, the highest variance. The only one for correlated weights.
+      independently. It has the lowest variance and costs two convolutions.
+    - `"reparameterization"`: one draw for the whole batch. It is unbiased,
+      costs one convolution and has the highest variance. It is the only one
+      for correlated weights.
 
     With `training=False` one set of weights is drawn per call.
 
@@ -186,15 +193,17 @@ class Conv1DVariational(ConvVariational):
         kl_weight: Weight of the KL, required: 1 / (number of scored training
             positions). It is held as a variable, so that a callback may
             change it.
-        estimator: See above; `None` is the best that exists for `posterior`.
+        estimator: See above; `None` is the first of the list that exists for
+            `posterior`.
         posterior: `"mean_field"`, `"low_rank"`, `"full_covariance"` or an
             object of `uq.posteriors`.
         prior: `"normal"`, which is N(0, 1), `"scale_mixture"` or an object of
             `uq.priors`.
-        bias_prior: Prior of the bias; `None` is that of the kernel, its scale
-            included where it is learned.
+        bias_prior: Prior of the bias. With `None` the bias has the prior of
+            the kernel, and shares its scale where that is learned.
         use_bias: Whether there is a bias.
-        deterministic_bias: Whether the bias is an ordinary weight.
+        deterministic_bias: Whether the bias is an ordinary weight, without
+            randomness.
         kernel_initializer: Initializer of the posterior means of the kernel.
         bias_initializer: Initializer of the posterior means of the bias.
         seed: Integer seed of the draws, or None.

@@ -1,8 +1,14 @@
+from typing import Any
+
 import keras
 from keras import ops
 from keras.layers import InputSpec
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.layers._variational_layer import FLIPOUT
 from keras_uq_layers.layers._variational_layer import LOCAL_REPARAMETERIZATION
 from keras_uq_layers.layers._variational_layer import REPARAMETERIZATION
@@ -12,37 +18,42 @@ from keras_uq_layers.registration import register
 
 @register("DenseVariational")
 class DenseVariational(VariationalLayer):
-    """A `Dense` layer whose kernel and bias are random.
+    """A `Dense` layer with uncertain weights: each has a mean and a scale.
+
+    The weights are drawn anew at each call, so that repeated predictions
+    differ where the data leave the weights open.
 
     ```
     y = activation(x @ kernel + bias),   (kernel, bias) ~ posterior
     loss += kl_weight * KL(posterior || prior)
     ```
 
-    Trained together with a negative log likelihood this is variational
-    inference: the loss is the negative evidence lower bound (ELBO) per
-    position. The KL enters once per forward pass, however often the layer is
-    called in it; a layer with `trainable=False` adds none, as with any
-    regularizer of Keras.
+    Together with a negative log likelihood this is variational inference: the
+    loss is the negative evidence lower bound (ELBO) per position. The KL
+    enters once per forward pass, however often the layer is called in it. A
+    layer with `trainable=False` adds no KL, as with any regularizer of Keras.
 
     In training the estimator decides how the noise of the weights reaches the
     output. With independent weights there are three:
 
     - `"local_reparameterization"`, the default: draws the output instead of
-      the weights, with the mean and variance that the weights give it.
-      Lowest variance; two matrix products. Exact for inputs `(batch, F)`;
-      where there are more axes, the positions of an example share weights and
-      their outputs are drawn independently: the usual approximation. Choose
-      flipout where a later layer mixes positions.
+      the weights, with the mean and variance that the weights give it. It has
+      the lowest variance and costs two matrix products. It is exact for
+      inputs `(batch, F)`. With more axes the positions of an example share
+      weights, but their outputs are drawn independently: an approximation.
+      Choose flipout where a later layer mixes positions.
     - `"flipout"`: one draw of the weights, decorrelated between the examples
-      by random signs. Unbiased; two matrix products. Of the gradient noise of
-      the means it averages as much away, of that of the scales little.
-    - `"reparameterization"`: one draw for the whole batch. Unbiased; one
-      matrix product, the highest variance: for small batches, or where speed
-      counts. The only one for correlated weights.
+      by random signs. It is unbiased and costs two matrix products. It reduces
+      the gradient noise of the means as much as the default does, and that of
+      the scales little.
+    - `"reparameterization"`: one draw for the whole batch. It is unbiased,
+      costs one matrix product and has the highest variance. Use it for small
+      batches, or where speed counts. It is the only one for correlated
+      weights.
 
     With `training=False` one set of weights is drawn per call, so that a
-    prediction is a function of x. Repeat it for the spread between functions.
+    prediction is a function of x. Repeat the call to see how much such
+    functions differ.
 
     Args:
         units: Number of outputs, a positive integer.
@@ -50,19 +61,27 @@ class DenseVariational(VariationalLayer):
         kl_weight: Weight of the KL, required: 1 / (number of scored training
             positions), `N` for targets `(N, D)`, `N * T` for `(N, T, D)`. It
             is held as a variable, so that a callback may change it.
-        estimator: See above; `None` is the best that exists for `posterior`.
+        estimator: See above; `None` is the first of the list that exists for
+            `posterior`.
         posterior: `"mean_field"`, `"low_rank"`, `"full_covariance"` or an
             object of `uq.posteriors`.
         prior: `"normal"`, which is N(0, 1), `"scale_mixture"` or an object of
             `uq.priors`.
-        bias_prior: Prior of the bias; `None` is that of the kernel, its scale
-            included where it is learned.
+        bias_prior: Prior of the bias. With `None` the bias has the prior of
+            the kernel, and shares its scale where that is learned.
         use_bias: Whether there is a bias.
-        deterministic_bias: Whether the bias is an ordinary weight.
+        deterministic_bias: Whether the bias is an ordinary weight, without
+            randomness.
         kernel_initializer: Initializer of the posterior means of the kernel.
         bias_initializer: Initializer of the posterior means of the bias.
         seed: Integer seed of the draws, or None.
         **kwargs: As for `keras.layers.Layer`.
+
+    Attributes:
+        kernel: The posterior means of the kernel, a variable.
+        bias: The posterior means of the bias, a variable, or None.
+        posterior: The posterior; `posterior.scale["kernel"]` is an array of
+            standard deviations.
 
     Call arguments:
         inputs: Tensor of features.
@@ -102,20 +121,20 @@ class DenseVariational(VariationalLayer):
 
     def __init__(
         self,
-        units,
-        activation=None,
+        units: int,
+        activation: Identifier = None,
         *,
-        kl_weight=None,
-        estimator=None,
-        posterior="mean_field",
-        prior="normal",
-        bias_prior=None,
-        use_bias=True,
-        deterministic_bias=False,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        seed=None,
-        **kwargs,
+        kl_weight: float | None = None,
+        estimator: str | None = None,
+        posterior: Identifier = "mean_field",
+        prior: Identifier = "normal",
+        bias_prior: Identifier = None,
+        use_bias: bool = True,
+        deterministic_bias: bool = False,
+        kernel_initializer: Identifier = "glorot_uniform",
+        bias_initializer: Identifier = "zeros",
+        seed: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(
             activation=activation,
@@ -134,7 +153,7 @@ class DenseVariational(VariationalLayer):
         self.units = arguments.positive_int("units", units)
         self.input_spec = InputSpec(min_ndim=2)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         features = input_shape[-1]
         if features is None:
             raise ValueError(
@@ -144,10 +163,10 @@ class DenseVariational(VariationalLayer):
         self.input_spec = InputSpec(min_ndim=2, axes={-1: features})
         self._build_weights((features, self.units), self.units, (features, self.units))
 
-    def _linear(self, inputs, kernel):
+    def _linear(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         return ops.matmul(inputs, kernel)
 
-    def _plain_layer(self):
+    def _plain_layer(self) -> keras.layers.Layer:
         return keras.layers.Dense(
             self.units,
             activation=self.activation,
@@ -159,8 +178,8 @@ class DenseVariational(VariationalLayer):
             name=self.name,
         )
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.units)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "units": self.units}

@@ -218,7 +218,7 @@ def test_hidden_random_layer_is_an_error():
             return self.hidden(inputs)
 
     model = keras.Sequential([keras.Input((3,)), Hiding()])
-    with pytest.raises(ValueError, match="a random layer is left"):
+    with pytest.raises(ValueError, match="A layer to replace is left"):
         uq.to_deterministic(model)
 
 
