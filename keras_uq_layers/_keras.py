@@ -287,3 +287,13 @@ def crossentropies() -> Iterator[tuple[ModuleType, str]]:
 def parts_of(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """The layers that a layer or model holds, one level deep. Seen in Keras 3.15."""
     return list(layer._layers)
+
+
+def compiled_loss(model: keras.Model) -> Callable[..., Tensor] | None:
+    """The loss that `compile` made, of y, the output and weights, or None.
+
+    Keras 3.15 has no public name for it: `Trainer.compute_loss` adds the losses
+    of the layers to it. Without it, an `Ensemble` cannot take the compiled loss
+    of each member on its own.
+    """
+    return model._compile_loss

@@ -1,6 +1,11 @@
 """Many members as one model."""
 
+import hashlib
 import warnings
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+from typing import Self
 
 import keras
 import numpy as np
@@ -8,6 +13,10 @@ from keras import ops
 
 from keras_uq_layers import _keras
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._tag import attach_family
 from keras_uq_layers.families._tag import attached_family
 from keras_uq_layers.registration import register
@@ -16,28 +25,36 @@ from keras_uq_layers.registration import require_keys
 
 @register("Ensemble")
 class Ensemble(keras.Model):
-    """A deep ensemble: `M` models of one design, as one Keras model.
+    """A deep ensemble: `M` models of one design, trained and saved as one model.
 
     ```
-    output = stack of member_m(x) along axis 1
-    loss   = mean over m of (loss(y, member_m(x)) + losses of member m)
+    output   = stack of member_m(x) along axis 1
+    loss     = mean over m of (loss(y, member_m(x)) + losses of member m)
+    gradient = that of the sum over m
     ```
 
     One `fit` trains all members, each from its own initial weights, and one
-    file holds them. They share the batches and nothing else: the gradient of a
-    member is that of training it alone, divided by M, a factor that Adam and
-    its kin do not see. The losses that members add (KL, regularizers) enter as
-    their mean, too. Metrics are the mean over members of the metric of each.
+    file holds them. The members share the batches and nothing else: each has
+    the gradient that it would have alone, so that a learning rate, `clipnorm`
+    and `clipvalue` mean the same as for one model. Only `global_clipnorm`
+    differs, because Keras takes that norm over all weights of all members.
+    The losses that members add (KL, regularizers) are part of this. Metrics,
+    and the `loss` in the logs, are means over the members.
 
     `uq.predict(ensemble, x)` gives the equal-weight mixture of the members
-    (of all passes of all members where they are random), `ensemble.predict(x)`
-    the params of each. To train each member on its own resample of the data,
-    pass `sample_weight=uq.bootstrap_weights(...)`.
+    (of all passes of all members where they are random).
+    `ensemble.predict(x)` gives the params of each member. To train each
+    member on its own resample of the data, pass
+    `sample_weight=uq.bootstrap_weights(...)`.
+
+    `uq.to_deterministic(ensemble)` is an ensemble of the deterministic
+    members. `uq.serving_model(ensemble)` answers with the mean, the standard
+    deviation and the interval of the mixture.
 
     Args:
-        builder: Function without arguments that returns a new Keras model,
-            called once for each member. With seeded initializers all members
-            would start, and stay, the same.
+        builder: Function without arguments that returns a new Keras model. It
+            is called once for each member. Its initializers must not have a
+            fixed seed, with which all members would start, and stay, equal.
         members: Number of members `M`, a positive integer.
         **kwargs: As for `keras.Model`.
 
@@ -45,7 +62,7 @@ class Ensemble(keras.Model):
         members: List of the models.
 
     Call arguments:
-        inputs: Inputs of a member; each gets the same.
+        inputs: Inputs of a member. All members get the same.
         training: Boolean, passed on.
 
     Input shape:
@@ -58,9 +75,9 @@ class Ensemble(keras.Model):
     the shape `(N,)` or `(N, 1)`, for all members alike, or `(N, M, ...)`.
 
     Raises:
-        ValueError: `members` is not a positive integer, `builder` does not
-            return a new model at each call, or the outputs of the members
-            differ in shape.
+        ValueError: `members` is not a positive integer, `builder` is a model
+            or does not return a new model at each call, or the outputs of the
+            members differ in shape.
 
     Example:
 
@@ -84,20 +101,27 @@ class Ensemble(keras.Model):
     """
 
     member_axis = 1
+    _may_be_twins = False
 
-    def __init__(self, builder, members=5, **kwargs):
-        if not callable(builder):
+    def __init__(
+        self, builder: Callable[[], keras.Model], members: int = 5, **kwargs: Any
+    ) -> None:
+        if not callable(builder) or isinstance(builder, keras.layers.Layer):
             raise arguments.error(
-                "builder", "a function that returns a Keras model", builder
+                "builder",
+                "a function that returns a new Keras model at each call, such as "
+                "`lambda: keras.models.clone_model(model)`",
+                builder,
             )
         members = arguments.positive_int("members", members)
         super().__init__(**kwargs)
         self.members = _checked([builder() for _ in range(members)])
-        _warn_of_twins(self.members)
+        self._may_be_twins = True
+        self._warn_of_twins()
 
     @classmethod
-    def from_models(cls, models, **kwargs):
-        """An ensemble of models that exist already, trained apart perhaps.
+    def from_models(cls, models: Iterable[keras.Model], **kwargs: Any) -> Self:
+        """An ensemble of models that exist already, perhaps trained one by one.
 
         Args:
             models: Sequence of Keras models with the same inputs and the same
@@ -116,20 +140,21 @@ class Ensemble(keras.Model):
         >>> uq.Ensemble.from_models(models)(np.ones((4, 3))).shape[1]
         2
         """
-        models = list(models)
+        models = _checked(models)
         if not models:
             raise arguments.error("models", "a sequence of Keras models", models)
         ensemble = cls.__new__(cls)
         super(Ensemble, ensemble).__init__(**kwargs)
-        ensemble.members = _checked(models)
+        ensemble.members = models
         return ensemble
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         for member in self.members:
             if not member.built:
                 member.build(input_shape)
+        self._warn_of_twins()
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Tensor:
         outputs = [member(inputs, training=training) for member in self.members]
         shapes = {tuple(output.shape[1:]) for output in outputs}
         if len(shapes) > 1:
@@ -145,36 +170,68 @@ class Ensemble(keras.Model):
             _keras.attach_mask(stacked, mask)
         return attach_family(stacked, attached_family(outputs[0]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Shape:
         shape = self.members[0].compute_output_shape(input_shape)
         return (shape[0], len(self.members), *shape[1:])
 
     # Training
 
+    def make_train_function(self, force: bool = False) -> Any:
+        # The first moment of `fit` at which all weights have their values.
+        self._warn_of_twins()
+        return super().make_train_function(force)
+
     def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        losses = []
-        if self._compile_loss is not None:
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
+        losses = [ops.sum(loss) for loss in self.losses]
+        compiled_loss = _keras.compiled_loss(self)
+        if compiled_loss is not None:
             for m in range(len(self.members)):
                 weight = self._member_weight(sample_weight, m)
-                loss = self._compile_loss(y, _of_member(y_pred, m), weight)
-                if loss is not None:
+                loss = compiled_loss(y, _of_member(y_pred, m), weight)
+                if loss is not None:  # no output has a loss
                     losses.append(loss)
-        losses.extend(self._aggregate_additional_loss(loss) for loss in self.losses)
         if not losses:
             raise ValueError(
                 "No loss to compute. Provide a `loss` argument in `compile()`."
             )
-        return ops.sum(ops.stack(losses)) / len(self.members)
+        total = ops.sum(ops.stack(losses))
+        # The value of the mean, and the gradient of the sum: a member learns as
+        # if alone, and the logs can be compared with those of one model.
+        rest = 1.0 - 1.0 / len(self.members)
+        return total - rest * ops.stop_gradient(total)
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        logs: dict[str, Any] = {}
         for m in range(len(self.members)):
             weight = self._member_weight(sample_weight, m)
             logs = super().compute_metrics(x, y, _of_member(y_pred, m), weight)
         return logs
 
-    def _member_weight(self, sample_weight, m):
+    def _warn_of_twins(self) -> None:
+        """Warns once of equal initial weights: equal members count as one."""
+        weights = self.members[0].trainable_weights
+        if not self._may_be_twins or not weights or _keras.is_traced(weights[0].value):
+            return
+        self._may_be_twins = False
+        equal = _equal_members(self.members)
+        if equal:
+            warnings.warn(
+                f"Members {equal} of this ensemble start from equal weights and will "
+                "stay equal when trained on the same data: do not give the "
+                "initializers in `builder` a fixed seed.",
+                stacklevel=3,
+            )
+
+    def _member_weight(self, sample_weight: Any, m: int) -> Tensor | None:
         if sample_weight is None:
             return None
         weight = ops.convert_to_tensor(sample_weight)
@@ -194,8 +251,8 @@ class Ensemble(keras.Model):
 
     # Saving
 
-    def get_config(self):
-        # The builder may be any function: its results are saved instead.
+    def get_config(self) -> Config:
+        # The builder may be any function. The models that it built are saved.
         return {
             "name": self.name,
             "trainable": self.trainable,
@@ -204,7 +261,9 @@ class Ensemble(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Config, custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         require_keys(cls, config, ["models"])
         config = dict(config)
         models = [
@@ -214,18 +273,18 @@ class Ensemble(keras.Model):
         return cls.from_models(models, **config)
 
 
-def bootstrap_weights(n, members, seed=None):
-    """How often each member sees each example: bootstrap resamples, as weights.
+def bootstrap_weights(n: int, members: int, seed: int | None = None) -> Array:
+    """Bootstrap resamples as weights: how often each member sees each example.
 
     ```
     weights[:, m] ~ Multinomial(n, (1/n, ..., 1/n))
     ```
 
-    Each column is one draw of `n` examples with replacement, as counts; its
-    mean is 1, so that learning rates and KL weights keep their meaning. A
-    random initialization alone often makes members differ enough; resamples
-    add the variance of the data, at the price of about a third of the
-    examples for each member.
+    Each column holds the counts of one draw of `n` examples with replacement.
+    Its mean is 1, so that learning rates and KL weights keep their meaning.
+    Random initial weights alone often make members differ enough. Resamples
+    add the variance of the data. Their price: each member never sees about a
+    third of the examples.
 
     Args:
         n: Number of training examples, a positive integer.
@@ -254,7 +313,7 @@ def bootstrap_weights(n, members, seed=None):
     return counts.T.astype("float32")
 
 
-def _of_member(y_pred, m):
+def _of_member(y_pred: Tensor, m: int) -> Tensor:
     output = y_pred[:, m]
     mask = _keras.mask_of(y_pred)
     if mask is not None:
@@ -262,8 +321,8 @@ def _of_member(y_pred, m):
     return attach_family(output, attached_family(y_pred))
 
 
-def _checked(models):
-    seen = set()
+def _checked(models: Iterable[keras.Model]) -> list[keras.Model]:
+    models, seen = list(models), set[int]()
     for model in models:
         if not isinstance(model, keras.Model):
             raise ValueError(
@@ -271,7 +330,7 @@ def _checked(models):
             )
         layers = {
             id(layer)
-            for layer in model._flatten_layers()
+            for layer in _keras.all_layers(model)
             if not isinstance(layer, keras.layers.InputLayer)
         }
         if layers & seen:
@@ -284,16 +343,13 @@ def _checked(models):
     return models
 
 
-def _warn_of_twins(models):
-    """Two members of equal initial weights would be one, counted twice."""
-    first = [ops.convert_to_numpy(w) for w in models[0].trainable_weights]
-    if len(models) < 2 or not any(w.size > 1 and np.ptp(w) > 0 for w in first):
-        return
-    second = [ops.convert_to_numpy(w) for w in models[1].trainable_weights]
-    if all(np.array_equal(a, b) for a, b in zip(first, second, strict=True)):
-        warnings.warn(
-            "The members of this ensemble start from equal weights and will stay "
-            "equal when trained on the same data: do not give the initializers "
-            "in `builder` a fixed seed.",
-            stacklevel=3,
-        )
+def _equal_members(models: list[keras.Model]) -> list[int]:
+    """The numbers of the members whose weights another member has, too."""
+    twins: dict[str, list[int]] = {}
+    for m, model in enumerate(models):
+        weights = [ops.convert_to_numpy(w) for w in model.trainable_weights]
+        # A model may start from zeros alone on purpose.
+        if any(w.size > 1 and np.ptp(w) > 0 for w in weights):
+            digest = hashlib.sha256(b"".join(w.tobytes() for w in weights))
+            twins.setdefault(digest.hexdigest(), []).append(m)
+    return sorted(m for equal in twins.values() if len(equal) > 1 for m in equal)

@@ -50,9 +50,12 @@ def test_output_stacks_the_members():
     assert np.abs(output[:, 0] - output[:, 1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("weights", ["none", "rows", "members"])
-def test_one_fit_trains_each_member_as_if_alone(weights):
-    """Plain SGD: M times the learning rate makes up for the mean over members."""
+@pytest.mark.parametrize(
+    ("weights", "clip"),
+    [("none", {}), ("rows", {"clipnorm": 0.1}), ("members", {"clipvalue": 0.02})],
+)
+def test_one_fit_trains_each_member_as_if_alone(weights, clip):
+    """With plain SGD and with clipping, which see the size of a gradient."""
     x, y = data()
     ensemble = uq.Ensemble(build, 3)
     twins = [build() for _ in range(3)]
@@ -64,10 +67,10 @@ def test_one_fit_trains_each_member_as_if_alone(weights):
         "members": uq.bootstrap_weights(24, 3, seed=1),
     }[weights]
     options = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
-    ensemble.compile(keras.optimizers.SGD(0.03), loss=NLL())
+    ensemble.compile(keras.optimizers.SGD(0.1, **clip), loss=NLL())
     ensemble.fit(x, y, sample_weight=sample_weight, **options)
     for m, twin in enumerate(twins):
-        twin.compile(keras.optimizers.SGD(0.01), loss=NLL())
+        twin.compile(keras.optimizers.SGD(0.1, **clip), loss=NLL())
         weight = sample_weight[:, m] if weights == "members" else sample_weight
         twin.fit(x, y, sample_weight=weight, **options)
         for a, b in zip(
@@ -235,8 +238,6 @@ def test_errors():
         uq.Ensemble(lambda: shared, 2)
     with pytest.raises(ValueError, match="`members` must be a positive integer"):
         uq.Ensemble(build, 0)
-    with pytest.raises(ValueError, match="`builder` must be a function"):
-        uq.Ensemble(3, 2)
     with pytest.raises(ValueError, match="must be Keras models"):
         uq.Ensemble(lambda: keras.layers.Dense(2), 2)
     with pytest.raises(ValueError, match="`models` must be a sequence"):
@@ -253,18 +254,56 @@ def test_errors():
         uq.Ensemble.from_models([build(), other])(ops.ones((2, 3)))
 
 
-def test_members_that_would_stay_equal_are_warned_of():
-    def build():
-        return keras.Sequential(
-            [
-                keras.Input((3,)),
-                uq.DistributionHead(
-                    1, kernel_initializer=keras.initializers.GlorotUniform(seed=1)
-                ),
-            ]
-        )
+def seeded(seed, built=True):
+    """A builder with a fixed seed, of a model that is built at once or not."""
+    kernel = keras.initializers.GlorotUniform(seed=seed)
+    layers = [uq.DistributionHead(1, kernel_initializer=kernel)]
+    return keras.Sequential([keras.Input((3,)), *layers] if built else layers)
 
+
+def warned(act):
+    """The messages of the user warnings. `pytest.warns` would raise TensorFlow's."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        uq.Ensemble(build, 2)
-    assert any("fixed seed" in str(w.message) for w in caught)
+        act()
+    return [str(w.message) for w in caught if w.category is UserWarning]
+
+
+def test_members_that_would_stay_equal_are_warned_of():
+    (message,) = warned(lambda: uq.Ensemble(lambda: seeded(1), 2))
+    assert message.startswith("Members [0, 1] of this ensemble start from equal")
+    seeds = iter([1, 2, 1])  # any two of them, not only the first two
+    (message,) = warned(lambda: uq.Ensemble(lambda: seeded(next(seeds)), 3))
+    assert message.startswith("Members [0, 2]")
+
+
+def test_twins_that_are_built_later_are_warned_of_then():
+    x, y = data()
+    for first_use in (
+        lambda ensemble: ensemble(x),
+        lambda ensemble: ensemble.build((None, 3)),
+        lambda ensemble: ensemble.fit(x, y, verbose=0),
+    ):
+        ensemble = uq.Ensemble(lambda: seeded(1, built=False), 2)
+        ensemble.compile("sgd", loss=NLL())
+        (message,) = warned(lambda act=first_use, it=ensemble: act(it))
+        assert message.startswith("Members [0, 1]")
+        assert not warned(lambda it=ensemble: it.fit(x, y, verbose=0))
+
+
+def test_a_saved_ensemble_does_not_warn_of_its_seeds_again(tmp_path):
+    made = []
+    assert warned(lambda: made.append(uq.Ensemble(lambda: seeded(1), 2)))
+    made[0].save(tmp_path / "twins.keras")
+    assert not warned(lambda: keras.saving.load_model(tmp_path / "twins.keras"))
+
+
+def test_a_model_in_place_of_a_builder_is_refused_by_name():
+    message = r"`builder` must be a function .*clone_model\(model\)"
+    for wrong in (build(), keras.layers.Dense(2), 3):
+        with pytest.raises(ValueError, match=message):
+            uq.Ensemble(wrong, 2)
+    model = build()
+    ensemble = uq.Ensemble(lambda: keras.models.clone_model(model), 2)
+    kernels = [member.weights[0] for member in ensemble.members]
+    assert np.abs(to_numpy(kernels[0]) - to_numpy(kernels[1])).max() > 0.01
