@@ -101,6 +101,7 @@ class Ensemble(keras.Model):
     """
 
     member_axis = 1
+    train_function: Any
     _may_be_twins = False
 
     def __init__(
@@ -176,10 +177,20 @@ class Ensemble(keras.Model):
 
     # Training
 
-    def make_train_function(self, force: bool = False) -> Any:
-        # The first moment of `fit` at which all weights have their values.
+    def make_train_function(self, force: bool = False) -> None:
+        super().make_train_function(force)
         self._warn_of_twins()
-        return super().make_train_function(force)
+        if self._may_be_twins:
+            # TensorFlow builds unbuilt members while it traces the first step.
+            step = self.train_function
+
+            def first_step(*args: Any) -> Any:
+                self.train_function = step
+                logs = step(*args)
+                self._warn_of_twins()
+                return logs
+
+            self.train_function = first_step
 
     def compute_loss(
         self,
@@ -219,8 +230,10 @@ class Ensemble(keras.Model):
     def _warn_of_twins(self) -> None:
         """Warns once of equal initial weights: equal members count as one."""
         weights = self.members[0].trainable_weights
-        if not self._may_be_twins or not weights or _keras.is_traced(weights[0].value):
+        if not self._may_be_twins or not weights or _keras.in_symbolic_scope():
             return
+        if _keras.is_traced(ops.sum(weights[0])):
+            return  # The values cannot be read yet.
         self._may_be_twins = False
         equal = _equal_members(self.members)
         if equal:

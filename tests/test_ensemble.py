@@ -294,6 +294,7 @@ def test_twins_that_are_built_later_are_warned_of_then():
 def test_a_saved_ensemble_does_not_warn_of_its_seeds_again(tmp_path):
     made = []
     assert warned(lambda: made.append(uq.Ensemble(lambda: seeded(1), 2)))
+    made[0].build((None, 3))
     made[0].save(tmp_path / "twins.keras")
     assert not warned(lambda: keras.saving.load_model(tmp_path / "twins.keras"))
 
