@@ -297,3 +297,12 @@ def compiled_loss(model: keras.Model) -> Callable[..., Tensor] | None:
     of each member on its own.
     """
     return model._compile_loss
+
+
+def is_probability(tensor: Tensor) -> bool:
+    """Whether a tensor is the output of Keras's softmax or sigmoid.
+
+    Keras notes the logits on it, for its own cross entropies. JAX's tracers take
+    no such note: there the answer is False. Seen in Keras 3.15.
+    """
+    return hasattr(tensor, "_keras_logits")

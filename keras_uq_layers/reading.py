@@ -13,6 +13,7 @@ from keras_uq_layers import families
 from keras_uq_layers._typing import Identifier
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families import Family
+from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.families._tag import attached_family
 
 
@@ -24,7 +25,9 @@ def family_of_params(params: Tensor, family: Identifier = None) -> Family:
         family: Name or object of a family, or None.
 
     Returns:
-        The family of the head, or the given family where there is no head.
+        The family of the head, or the given family where there is no head. The
+        name of a family of classes means its probabilities where `params` come
+        from a softmax or a sigmoid of Keras.
 
     Raises:
         ValueError: No family is known, or the given family is not that of the
@@ -33,6 +36,11 @@ def family_of_params(params: Tensor, family: Identifier = None) -> Family:
     known = attached_family(params)
     if known is not None:
         return _agreed(known, family, "head")
+    if family is not None and _keras.is_probability(params):
+        given = families.get(family)
+        if isinstance(given, ClassFamily):
+            known = type(given)(from_logits=False)
+            return _agreed(known, family, "last activation")
     if family is None:
         raise ValueError(
             "`family` must be given for params that do not come directly from a "

@@ -157,6 +157,30 @@ def test_probabilities_are_not_read_as_logits():
     np.testing.assert_allclose(prediction.mean, probabilities, rtol=1e-5)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="Keras cannot note logits on a tracer"
+)
+def test_metrics_of_probabilities_of_plain_keras():
+    model = sequential(layers.Dense(3, "softmax", kernel_initializer="normal"))
+    metrics = [
+        uq.metrics.ExpectedCalibrationError("categorical"),
+        uq.metrics.NegativeLogLikelihood("categorical"),
+    ]
+    loss = "sparse_categorical_crossentropy"
+    model.compile(loss=loss, metrics=metrics)
+    labels = np.arange(8) % 3
+    logs = model.evaluate(X, labels, verbose=0, return_dict=True)
+    p = model.predict(X, verbose=0)
+    nll = -np.log(p[np.arange(8), labels]).mean()
+    np.testing.assert_allclose(logs["nll"], nll, rtol=1e-5)
+    exact = uq.metrics.ExpectedCalibrationError(Categorical(from_logits=False))
+    exact.update_state(labels, p)
+    np.testing.assert_allclose(logs["ece"], float(exact.result()), rtol=1e-5)
+    wrong = uq.metrics.BrierScore(Categorical())
+    with pytest.raises(ValueError, match="the model's last activation"):
+        wrong.update_state(labels, model(X))
+
+
 def test_nobody_knows():
     model = sequential(layers.Dense(2, "softplus"))
     with pytest.raises(ValueError, match="`family` must be given for the model"):
@@ -172,7 +196,10 @@ def test_a_tensor_made_from_the_output_has_no_family():
         uq.metrics.CRPS().update_state(Y, params + 0.0)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+# On PyTorch `jit_compile=True` is `torch.compile`, which warns of itself.
+@pytest.mark.parametrize(
+    "jit_compile", [False] if keras.backend.backend() == "torch" else [False, True]
+)
 def test_losses_and_metrics_find_the_family_in_fit(jit_compile):
     """The head is a gamma: read as a normal, the numbers would be others."""
     model = sequential(uq.DistributionHead(1, "gamma"))
