@@ -17,11 +17,12 @@ from keras_uq_layers.registration import register
 _FINE_BINS = 2**12
 
 
-def _check_classes(family: Family | None) -> None:
-    if family is not None and not isinstance(family, ClassFamily):
+def _of_classes(family: Family) -> ClassFamily:
+    if not isinstance(family, ClassFamily):
         raise arguments.error(
             "family", "one of classes, 'categorical' or 'bernoulli'", family
         )
+    return family
 
 
 @register("metrics.Accuracy")
@@ -59,11 +60,11 @@ class Accuracy(MeanMetric):
         dtype: str | None = None,
     ) -> None:
         super().__init__(family, name, dtype)
-        _check_classes(self.family)
+        if self.family is not None:
+            _of_classes(self.family)
 
     def values(self, family: Family, y: Tensor, params: Tensor) -> Tensor:
-        _check_classes(family)
-        _, right = family.top_label(y, params)
+        _, right = _of_classes(family).top_label(y, params)
         # A label that is no class, or a logit that is NaN, must show.
         right = ops.where((right < 0) | (right > 1), float("nan"), right)
         right = ops.where(ops.isnan(params[..., :1]), float("nan"), right)
@@ -112,11 +113,11 @@ class BrierScore(MeanMetric):
         dtype: str | None = None,
     ) -> None:
         super().__init__(family, name, dtype)
-        _check_classes(self.family)
+        if self.family is not None:
+            _of_classes(self.family)
 
     def values(self, family: Family, y: Tensor, params: Tensor) -> Tensor:
-        _check_classes(family)
-        y = family.align(y, params)
+        y = _of_classes(family).align(y, params)
         outside = family.outside_support(y)
         # A label that is no class has no score.
         y = ops.where(outside, ops.full_like(y, float("nan")), y)
@@ -183,7 +184,8 @@ class ExpectedCalibrationError(FamilyMetric):
         dtype: str | None = None,
     ) -> None:
         super().__init__(family, name, dtype)
-        _check_classes(self.family)
+        if self.family is not None:
+            _of_classes(self.family)
         self.bins = arguments.positive_int("bins", bins)
         self.adaptive = arguments.boolean("adaptive", adaptive)
         self._cells = _FINE_BINS if adaptive else self.bins
@@ -193,8 +195,7 @@ class ExpectedCalibrationError(FamilyMetric):
     def accumulate(
         self, family: Family, y: Tensor, params: Tensor, weights: Tensor
     ) -> None:
-        _check_classes(family)
-        confidence, right = family.top_label(y, params)
+        confidence, right = _of_classes(family).top_label(y, params)
         weights = ops.broadcast_to(ops.expand_dims(weights, -1), ops.shape(confidence))
         confidence, right, weights = (
             ops.reshape(t, (-1,)) for t in (confidence, right, weights)
