@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from types import FrameType
 from types import ModuleType
 from typing import Any
 
@@ -107,7 +108,7 @@ def export_format() -> str | None:
     Keras has no hook for an export, so we look for `Model.export` on the call
     stack. If Keras renames its argument `format`, this raises a KeyError.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code is keras.Model.export.__code__:
             return frame.f_locals["format"]
@@ -231,7 +232,7 @@ def make_compile_loss(
     class NotedLoss(CompileLoss):
         def build(self, y_true: Any, y_pred: Any) -> None:
             super().build(y_true, y_pred)
-            self._flat_losses = [
+            self._flat_losses: list[Any] = [
                 part._replace(loss=self._noted(part.loss)) for part in self._flat_losses
             ]
 
@@ -306,3 +307,17 @@ def is_probability(tensor: Tensor) -> bool:
     no such note: there the answer is False. Seen in Keras 3.15.
     """
     return hasattr(tensor, "_keras_logits")
+
+
+def called_in_training(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers that a functional graph calls with `training=True`.
+
+    Seen in Keras 3.15: each call of a layer is a node with its arguments.
+    """
+    return [
+        operation
+        for part in all_layers(model)
+        for operation in getattr(part, "operations", [])
+        for node in operation._inbound_nodes
+        if node.arguments.kwargs.get("training") is True
+    ]

@@ -246,7 +246,10 @@ def private_names():
 
 
 def uses_of_private_keras(text, names):
-    for node in ast.walk(ast.parse(text)):
+    nodes = list(ast.walk(ast.parse(text)))
+    # A name may be that of Keras by chance: not where the file defines it.
+    names = names - {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+    for node in nodes:
         if isinstance(node, ast.Attribute) and node.attr in names:
             yield node.attr
         elif isinstance(node, ast.Constant) and node.value in names:

@@ -33,8 +33,9 @@ def to_deterministic(model: keras.Model) -> keras.Model:
         A new model with weights of its own, not compiled.
 
     Raises:
-        ValueError: `model` is not a Keras model, is a subclassed model, or
-            holds a random layer without a deterministic counterpart.
+        ValueError: `model` is not a Keras model, is a subclassed model, holds
+            a random layer without a deterministic counterpart, or calls a
+            random layer with `training=True`.
 
     Example:
 
@@ -47,18 +48,29 @@ def to_deterministic(model: keras.Model) -> keras.Model:
     _walk.check_model(model)
     for layer in _keras.all_layers(model):
         _check_layer(layer)
+    for layer in _keras.called_in_training(model):
+        _check_call_in_training(layer)
     return _walk.convert(model, _has_protocol, _counterpart, _set_mean_weights)
 
 
 def _check_layer(layer: keras.layers.Layer) -> None:
     if _has_protocol(type(layer)) or _keras.is_keras(layer):
-        return  # Keras's own random layers are deterministic at inference.
+        return  # Keras's own random layers draw in training alone.
     if _keras.seed_generators_of(layer):
         raise ValueError(
             "`model` must say what its random layers are without randomness: "
             f"{type(layer).__name__} draws random numbers. Give it a method "
             "`deterministic()` that returns a layer and its weights, or None. "
             f"Received: {layer}"
+        )
+
+
+def _check_call_in_training(layer: keras.layers.Layer) -> None:
+    if any(_keras.seed_generators_of(part) for part in _keras.all_layers(layer)):
+        raise ValueError(
+            "`model` must not call a random layer with `training=True`, which "
+            "stays random at inference. Use `uq.MCDropout` instead, which has a "
+            f"deterministic counterpart. Received: {layer}"
         )
 
 

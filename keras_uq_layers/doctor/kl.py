@@ -249,7 +249,7 @@ def collapsed_to_prior(context):
         random_weights = getattr(term.layer, "random_weights", None)
         if random_weights is None or len(random_weights.generators) > 1:
             continue  # a dropout rate, or a KL that is an estimate
-        count = math.prod(outputs.shape(random_weights.posterior.loc()))
+        count = random_weights.posterior.size
         kl = float(to_numpy(term.layer.kl()))
         if kl / count < _COLLAPSED:
             yield Finding(

@@ -1,4 +1,7 @@
-"""What the output heads share: the dense map and the unit of the target."""
+"""The abstract class of output heads: a dense map and the unit of the target."""
+
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -6,30 +9,38 @@ from keras import KerasTensor
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families import Family
 from keras_uq_layers.families._tag import attach_family
 from keras_uq_layers.numerics import at_least_float32
 
 
 class Head(keras.layers.Layer):
-    """Abstract: a `Dense` to features, made into a params tensor.
+    """Abstract: a `Dense` layer whose output becomes a params tensor.
 
-    A subclass gives `_features_size()`, `_params_size()` and
-    `_to_params(features)`, all in standardised units, and sets `family`; this
-    class brings the params into the unit of `y`, see `Family.target_unit`.
+    A subclass sets `family`, and gives `_features_size()`, `_params_size()` and
+    `_to_params(features)`, in standardised units. This class converts the
+    params to the unit of `y`, see `Family.target_unit`.
     """
+
+    family: Family
 
     def __init__(
         self,
-        units,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        **kwargs,
+        units: int,
+        use_bias: bool = True,
+        kernel_initializer: Identifier = "glorot_uniform",
+        bias_initializer: Identifier = "zeros",
+        kernel_regularizer: Identifier = None,
+        bias_regularizer: Identifier = None,
+        **kwargs: Any,
     ):
-        # Without autocast: the product itself must run in float32, since a
-        # float16 product overflows before any cast of its result.
+        # No autocast: the product itself must run in float32. A float16 product
+        # overflows before its result is cast.
         super().__init__(autocast=False, **kwargs)
         self.units = arguments.positive_int("units", units)
         self.use_bias = arguments.boolean("use_bias", use_bias)
@@ -41,10 +52,10 @@ class Head(keras.layers.Layer):
         self._target = (np.zeros(self.units), np.ones(self.units))
 
     @property
-    def _output_dtype(self):
+    def _output_dtype(self) -> str:
         return at_least_float32(self.compute_dtype)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.dense = keras.layers.Dense(
             self._features_size(),
             use_bias=self.use_bias,
@@ -62,9 +73,9 @@ class Head(keras.layers.Layer):
         if self.family.target_unit is not None:
             self.target_scale = self._add_target_weight("target_scale", scale)
 
-    def _add_target_weight(self, name, value):
-        # An initial value and no `assign`: Keras may build a layer in a scope
-        # that forgets assignments.
+    def _add_target_weight(self, name: str, value: Array) -> keras.Variable:
+        # The value is the initial value, not assigned: Keras may build a layer
+        # in a scope that forgets assignments.
         return self.add_weight(
             name=name,
             shape=(self.units,),
@@ -75,7 +86,7 @@ class Head(keras.layers.Layer):
             autocast=False,
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         features = self.dense(ops.cast(inputs, self._output_dtype))
         params = self._to_params(features)
         if self.family.target_unit == "affine":
@@ -84,13 +95,14 @@ class Head(keras.layers.Layer):
             params = self.family.rescale(params, self.target_scale)
         return attach_family(params, self.family)
 
-    def adapt(self, y):
+    def adapt(self, y: Array | Tensor | Iterable) -> None:
         """Sets the unit of the target, as `keras.layers.Normalization` does.
 
-        The head then works inside in standardised units, `(y - mean) / std`,
-        while its output stays in the unit of y: initial loc and scale fit the
+        The head then computes in standardised units, `(y - mean) / std`, while
+        its output stays in the unit of y. So the initial loc and scale fit the
         data, whatever its unit. For a family of positive targets (log-normal,
-        gamma) that is `y / mean`. Call it before `fit`, on training targets.
+        gamma) the standardised unit is `y / mean`. Call it before `fit`, on
+        training targets.
 
         Args:
             y: Array or tensor of targets, shape `(..., units)`, or `(...)`
@@ -136,7 +148,7 @@ class Head(keras.layers.Layer):
                 self.target_loc.assign(mean)
             self.target_scale.assign(deviation)
 
-    def _target_rows(self, batch):
+    def _target_rows(self, batch: Any) -> Array:
         array = np.asarray(ops.convert_to_numpy(batch), dtype="float64")
         if self.units > 1 and (array.ndim < 2 or array.shape[-1] != self.units):
             raise ValueError(
@@ -157,15 +169,24 @@ class Head(keras.layers.Layer):
         self.family.check_target(array)
         return array.reshape(-1, self.units)
 
-    def compute_output_shape(self, input_shape):
+    def _features_size(self) -> int:
+        raise NotImplementedError
+
+    def _params_size(self) -> int:
+        raise NotImplementedError
+
+    def _to_params(self, features: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self._params_size())
 
-    def compute_output_spec(self, inputs):
+    def compute_output_spec(self, inputs: KerasTensor) -> KerasTensor:
         shape = self.compute_output_shape(inputs.shape)
         params = KerasTensor(shape, dtype=self._output_dtype)
         return attach_family(params, self.family)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "units": self.units,

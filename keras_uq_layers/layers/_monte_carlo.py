@@ -1,26 +1,33 @@
-"""What the layers with dropout at inference share."""
+"""The abstract class of layers with dropout at inference."""
+
+from typing import Any
 
 import keras
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.layers._seeding import SavedSeeds
 from keras_uq_layers.layers._seeding import SeedGenerator
 
 
-def dropout_rate(name, rate):
+def dropout_rate(name: str, rate: float) -> float:
+    """A share in `[0, 1)`."""
     rate = arguments.probability(name, rate)
     if rate == 1:
         raise arguments.error(name, "below 1", rate)
     return rate
 
 
-class MonteCarloDropout(SavedSeeds, keras.layers.Layer):
-    """Abstract: dropout whatever `training` says.
+class MonteCarloDropout(SavedSeeds):
+    """Abstract: dropout in training and at inference.
 
-    A subclass gives `_noise_shape(inputs)`.
+    A subclass gives `_noise_shape(inputs)`, the shape of the mask.
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.rate = dropout_rate("rate", rate)
         self.seed = seed
@@ -28,7 +35,7 @@ class MonteCarloDropout(SavedSeeds, keras.layers.Layer):
         self.supports_masking = True
         self.built = True
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         if self.rate == 0:
             return inputs
         return keras.random.dropout(
@@ -38,15 +45,15 @@ class MonteCarloDropout(SavedSeeds, keras.layers.Layer):
             seed=self.seed_generator.per_example(),
         )
 
-    def _noise_shape(self, inputs):
+    def _noise_shape(self, inputs: Tensor) -> tuple:
         raise NotImplementedError
 
-    def deterministic(self):
-        """The plain layer that this one is on average, and its weights."""
+    def deterministic(self) -> tuple[keras.layers.Layer, list[Array]]:
+        """The identity, for `to_deterministic`."""
         return keras.layers.Identity(name=self.name, dtype=self.dtype_policy.name), []
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}

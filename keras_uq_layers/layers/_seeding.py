@@ -1,14 +1,18 @@
 """The random numbers of a layer: their seeds, on every device and in files.
 
 Keras saves no seed state, so that a model that is loaded again would repeat
-its first draws. With the mixin `SavedSeeds` it continues the stream.
+its first draws. A layer of class `SavedSeeds` continues the stream.
 """
+
+from collections.abc import MutableMapping
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_uq_layers import _keras
+from keras_uq_layers._typing import Tensor
 
 _PREFIX = "seed_state"
 # The format of `Model.export` that keeps variables, hence the seed states.
@@ -19,21 +23,21 @@ _GOLDEN_RATIO = 0x9E3779B9 - 2**32  # as an int32: apart from any seed in use
 class SeedGenerator(keras.random.SeedGenerator):
     """The seed generator of a layer.
 
-    Noise of weights is drawn from it directly, noise of examples from
+    Noise of weights is drawn from the generator itself, noise of examples from
     `per_example()`. Under `tf.distribute.MirroredStrategy` all replicas hold
-    the same state: they share the noise of the weights, as the examples of one
-    batch do on one device, and a step is that of one device. The noise of the
-    examples must differ between them. JAX needs neither: there a distributed
-    step is one program over the whole batch.
+    the same state. So they share the noise of the weights, as the examples of
+    one batch do on one device. But the noise of the examples must differ
+    between replicas. On JAX a distributed step is one program over the whole
+    batch, and there is nothing to do.
     """
 
-    def next(self, ordered=True):
+    def next(self, ordered: bool = True) -> Tensor:
         seed = super().next(ordered)
         if _keras.is_traced(seed):  # once per trace, and never in an eager draw
             _refuse_export_without_state()
         return seed
 
-    def per_example(self):
+    def per_example(self) -> "_PerExample":
         """This generator, with seeds that differ between replicas."""
         return _PerExample(self)
 
@@ -41,16 +45,16 @@ class SeedGenerator(keras.random.SeedGenerator):
 class _PerExample(keras.random.SeedGenerator):
     """A view of a generator, without a state of its own."""
 
-    def __init__(self, generator):
+    def __init__(self, generator: SeedGenerator):
         self.generator = generator
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         # Keras on PyTorch asks for the initial seed.
         if name == "generator":
             raise AttributeError(name)
         return getattr(self.generator, name)
 
-    def next(self, ordered=True):
+    def next(self, ordered: bool = True) -> Tensor:
         seed = self.generator.next(ordered)
         replica = _replica()
         if replica is None:
@@ -59,7 +63,7 @@ class _PerExample(keras.random.SeedGenerator):
         return seed + ops.stack([key, ops.zeros_like(key)])
 
 
-def _replica():
+def _replica() -> Tensor | None:
     """The number of this replica of a `tf.distribute` strategy, or None."""
     if keras.backend.backend() != "tensorflow":
         return None
@@ -71,7 +75,7 @@ def _replica():
     return context.replica_id_in_sync_group
 
 
-def _refuse_export_without_state():
+def _refuse_export_without_state() -> None:
     """Raises an error in an export to a format that would freeze the draw.
 
     In ONNX the seed state is a constant, and the exporter folds the draw of
@@ -87,19 +91,19 @@ def _refuse_export_without_state():
         )
 
 
-class SavedSeeds:
-    """Mixin for layers: the seed states of a layer are saved with its weights.
+class SavedSeeds(keras.layers.Layer):
+    """Abstract: a layer whose seed states are saved with its weights.
 
     A file without the states loads, too. The generators then stay where they
     are.
     """
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: MutableMapping) -> None:
         super().save_own_variables(store)
         for i, generator in enumerate(_keras.seed_generators_of(self)):
             store[f"{_PREFIX}_{i}"] = ops.convert_to_numpy(generator.state)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: MutableMapping) -> None:
         stored = list(store.keys())  # an HDF5 entry is no dict
         for i, generator in enumerate(_keras.seed_generators_of(self)):
             key = f"{_PREFIX}_{i}"

@@ -28,7 +28,7 @@ LOCAL_REPARAMETERIZATION = "local_reparameterization"
 _BITS = 16
 
 
-class VariationalLayer(SavedSeeds, keras.layers.Layer):
+class VariationalLayer(SavedSeeds):
     """Abstract: a linear map with random kernel and bias, and an activation.
 
     A subclass lists its `estimators`, the default first. Its `build` gives the

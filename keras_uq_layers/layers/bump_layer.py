@@ -1,7 +1,13 @@
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.constraints import MinValue
 from keras_uq_layers.numerics import bump
 from keras_uq_layers.numerics import bump_threshold
@@ -22,12 +28,12 @@ class BumpLayer(keras.layers.Layer):
     ```
 
     Both have height `exp(-1)` at 0 and are equal at `sigma = 1`. The smooth
-    profile is infinitely differentiable; the other jumps at its edge where
-    `sigma < 1`. Value and gradient are finite for every finite input and
-    every finite sigma; a NaN in the input stays in its own element.
+    profile is infinitely differentiable. The other one jumps at its edge where
+    `sigma < 1`. Value and gradient are finite for every finite input and every
+    finite sigma. A NaN in the input stays in its own element.
 
-    Sigma learns only while some inputs lie inside the support: outside, the
-    function is 0 and so is its gradient. Start it so wide that some do.
+    Sigma learns only while some inputs lie inside the support. Outside, the
+    function and its gradient are 0. So start with a sigma that is wide enough.
 
     Args:
         profile: `"smooth"` or `"threshold"`.
@@ -36,8 +42,8 @@ class BumpLayer(keras.layers.Layer):
         sigma_constraint: Constraint of sigma. `"default"` is
             `MinValue(min_sigma)`; `None` leaves sigma free.
         min_sigma: The smallest sigma of the default constraint, in the unit
-            of the input. At values such as 1e-6 no input is inside the
-            support any more and sigma stays there for ever.
+            of the input. At values such as 1e-6 no input lies inside the
+            support any more, and sigma no longer learns.
         per_feature: One sigma for each entry of the last axis, instead of
             one for all.
         **kwargs: As for `keras.layers.Layer`.
@@ -68,12 +74,12 @@ class BumpLayer(keras.layers.Layer):
 
     def __init__(
         self,
-        profile="smooth",
-        sigma_initializer="ones",
-        sigma_constraint="default",
-        min_sigma=1e-3,
-        per_feature=False,
-        **kwargs,
+        profile: str = "smooth",
+        sigma_initializer: Identifier = "ones",
+        sigma_constraint: Identifier = "default",
+        min_sigma: float = 1e-3,
+        per_feature: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.profile = arguments.one_of("profile", profile, tuple(_PROFILES))
@@ -85,7 +91,7 @@ class BumpLayer(keras.layers.Layer):
         self.sigma_constraint = keras.constraints.get(sigma_constraint)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if self.per_feature and (len(input_shape) < 2 or input_shape[-1] is None):
             raise ValueError(
                 "With `per_feature=True` the last axis of the input must have a "
@@ -100,14 +106,14 @@ class BumpLayer(keras.layers.Layer):
             autocast=False,
         )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         inputs = ops.cast(inputs, self.compute_dtype)
         return _PROFILES[self.profile](inputs, self.sigma)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "profile": self.profile,

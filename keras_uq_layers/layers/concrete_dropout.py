@@ -1,9 +1,14 @@
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.layers._kl import KLRegularizer
 from keras_uq_layers.layers._kl import add_kl_weight
 from keras_uq_layers.layers._kl import check_kl_weight
@@ -20,7 +25,7 @@ _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 @register("ConcreteDropout")
 class ConcreteDropout(SavedSeeds, keras.layers.Wrapper):
-    """Dropout of a layer's inputs, at a rate that is learned.
+    """Dropout that learns its rate, applied to the inputs of a layer.
 
     ```
     output = layer(inputs * keep / (1 - rate)),   rate = sigmoid(rate_logit)
@@ -31,14 +36,14 @@ class ConcreteDropout(SavedSeeds, keras.layers.Wrapper):
 
     with `u` uniform, `F` the number of input features of the kernel and `H`
     the entropy of a Bernoulli variable, in nats. In training the mask is
-    relaxed (the concrete distribution), so that the rate has a gradient; with
-    `training=False` it is the Bernoulli mask itself, drawn as in `MCDropout`:
-    at inference, too, each call is a draw.
+    relaxed (the concrete distribution), so that the rate has a gradient. With
+    `training=False` the mask is an exact Bernoulli draw, as in `MCDropout`:
+    each call at inference is a draw, too.
 
-    The regularizer is the KL of the dropout posterior from a normal prior, up
-    to a constant (it may be negative), and counts once per forward pass like
-    every KL of weights. The kernel needs no other regularizer. The more data,
-    the smaller `kl_weight`, and the lower the rate that is learned.
+    The KL is that of the dropout posterior from a normal prior, up to a
+    constant, so it may be negative. It counts once per forward pass, like
+    every KL of weights. The kernel needs no other regularizer. With more data
+    `kl_weight` is smaller, and the rate that is learned is lower.
 
     Args:
         layer: A `Dense`, `Conv1D`, `Conv2D` or `Conv3D` layer. For
@@ -48,14 +53,14 @@ class ConcreteDropout(SavedSeeds, keras.layers.Wrapper):
             change it.
         prior_scale: Standard deviation of the prior of the weights.
         initial_rate: Rate at the start, inside (0, 1).
-        temperature: Of the relaxation; smaller is closer to Bernoulli, with
-            noisier gradients.
+        temperature: Temperature of the relaxation. A smaller one makes the
+            mask closer to Bernoulli and the gradients noisier.
         seed: Integer seed of the draws, or None.
         **kwargs: As for `keras.layers.Layer`.
 
     Call arguments:
         inputs: As for the layer.
-        training: Boolean: relaxed or exact mask.
+        training: Boolean; True gives the relaxed mask, False the exact one.
 
     Input shape:
         As for the layer.
@@ -82,14 +87,14 @@ class ConcreteDropout(SavedSeeds, keras.layers.Wrapper):
 
     def __init__(
         self,
-        layer,
+        layer: keras.layers.Layer,
         *,
-        kl_weight=None,
-        prior_scale=1.0,
-        initial_rate=0.1,
-        temperature=0.1,
-        seed=None,
-        **kwargs,
+        kl_weight: float | None = None,
+        prior_scale: float = 1.0,
+        initial_rate: float = 0.1,
+        temperature: float = 0.1,
+        seed: int | None = None,
+        **kwargs: Any,
     ):
         if not isinstance(layer, (keras.layers.Dense, *_CONVOLUTIONS)):
             raise arguments.error(
@@ -106,7 +111,7 @@ class ConcreteDropout(SavedSeeds, keras.layers.Wrapper):
         self.seed_generator = SeedGenerator(seed)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         rate = self.initial_rate
         self.rate_logit = self.add_weight(
@@ -119,11 +124,11 @@ class ConcreteDropout(SavedSeeds, keras.layers.Wrapper):
         )
 
     @property
-    def rate(self):
+    def rate(self) -> Tensor:
         """The rate in force, a scalar tensor."""
         return ops.sigmoid(ops.convert_to_tensor(self.rate_logit))
 
-    def kl(self):
+    def kl(self) -> Tensor:
         """KL divergence to the prior, up to a constant, in nats: a scalar."""
         logit = ops.convert_to_tensor(self.rate_logit)
         kernel = ops.cast(ops.convert_to_tensor(self.layer.kernel), logit.dtype)
@@ -132,11 +137,11 @@ class ConcreteDropout(SavedSeeds, keras.layers.Wrapper):
         shrinkage = 0.5 * squares * (1.0 + ops.exp(logit))
         return shrinkage - self._features() * bernoulli_entropy(logit)
 
-    def _features(self):
-        """Number of things that are dropped independently."""
+    def _features(self) -> int:
+        """Number of features or channels, each dropped on its own."""
         return self.layer.kernel.shape[-2] * getattr(self.layer, "groups", 1)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         logit = ops.convert_to_tensor(self.rate_logit)
         smallest = float(finfo(logit.dtype).tiny)  # log(0) is not finite
         uniform = keras.random.uniform(
@@ -153,7 +158,7 @@ class ConcreteDropout(SavedSeeds, keras.layers.Wrapper):
         mask = keep * (1.0 + ops.exp(logit))
         return self.layer(inputs * ops.cast(mask, inputs.dtype))
 
-    def _noise_shape(self, inputs):
+    def _noise_shape(self, inputs: Tensor) -> tuple:
         shape = ops.shape(inputs)
         if not isinstance(self.layer, _CONVOLUTIONS):
             return shape
@@ -162,16 +167,16 @@ class ConcreteDropout(SavedSeeds, keras.layers.Wrapper):
             return (*shape[:2], *ones)
         return (shape[0], *ones, shape[-1])
 
-    def deterministic(self):
-        """The plain layer that this one is on average, and its weights."""
+    def deterministic(self) -> tuple[keras.layers.Layer, list[Array]]:
+        """A copy of `layer`, and its weights, for `to_deterministic`."""
         config = {**self.layer.get_config(), "name": self.name}
         weights = [ops.convert_to_numpy(w) for w in self.layer.weights]
         return type(self.layer).from_config(config), weights
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return self.layer.compute_output_shape(input_shape)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "kl_weight": self.initial_kl_weight,
@@ -182,5 +187,7 @@ class ConcreteDropout(SavedSeeds, keras.layers.Wrapper):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Config, custom_objects: Any = None
+    ) -> "ConcreteDropout":
         return wrapper_from_config(cls, config, custom_objects)

@@ -1,7 +1,14 @@
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families import Normal
 from keras_uq_layers.layers._head import Head
 from keras_uq_layers.numerics import SCALE_FLOOR
@@ -19,9 +26,9 @@ class ConstantVarianceHead(Head):
     scale fixed, or scale_floor + softplus(raw_scale) where it is trainable
     ```
 
-    Trained with `uq.losses.NegativeLogLikelihood`: with a fixed scale this is
-    least squares, with a trainable one the scale becomes the standard
-    deviation of the residuals. The base line to a `DistributionHead`, and the
+    Training with `uq.losses.NegativeLogLikelihood` is least squares where the
+    scale is fixed. A trainable scale becomes the standard deviation of the
+    residuals. Use the head as the baseline to a `DistributionHead`, or as the
     decoder of a variational autoencoder for continuous data.
 
     Args:
@@ -61,16 +68,16 @@ class ConstantVarianceHead(Head):
 
     def __init__(
         self,
-        units,
-        scale=1.0,
-        trainable_scale=False,
-        scale_floor=SCALE_FLOOR,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        **kwargs,
+        units: int,
+        scale: float | Sequence[float] = 1.0,
+        trainable_scale: bool = False,
+        scale_floor: float = SCALE_FLOOR,
+        use_bias: bool = True,
+        kernel_initializer: Identifier = "glorot_uniform",
+        bias_initializer: Identifier = "zeros",
+        kernel_regularizer: Identifier = None,
+        bias_regularizer: Identifier = None,
+        **kwargs: Any,
     ):
         super().__init__(
             units,
@@ -97,7 +104,7 @@ class ConstantVarianceHead(Head):
                 "scale", f"above `scale_floor={scale_floor}` to be trainable", scale
             )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if self.trainable_scale:
             self.raw_scale = self.add_weight(
@@ -109,20 +116,20 @@ class ConstantVarianceHead(Head):
                 ),
             )
 
-    def _features_size(self):
+    def _features_size(self) -> int:
         return self.units
 
-    def _params_size(self):
+    def _params_size(self) -> int:
         return self.family.params_size(self.units)
 
-    def _to_params(self, loc):
+    def _to_params(self, loc: Tensor) -> Tensor:
         if self.trainable_scale:
             scale = positive(self.raw_scale, self.scale_floor)
         else:
             scale = ops.convert_to_tensor(self.scale, loc.dtype)
         return self.family.join(loc, ops.broadcast_to(scale, ops.shape(loc)))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "scale": self.scale,

@@ -68,12 +68,13 @@ class ConvVariational(VariationalLayer):
             **kwargs,
         )
         self.filters = filters
-        self.kernel_size = kernel_size
-        self.strides = strides
+        self.kernel_size: Any = kernel_size
+        self.strides: Any = strides
         self.padding = padding
         self.data_format = data_format
-        self.dilation_rate = dilation_rate
+        self.dilation_rate: Any = dilation_rate
         self.groups = groups
+        # The layer of Keras checks the arguments and makes tuples of numbers.
         checked = self._plain_layer()
         self.rank = checked.rank
         for name in ("kernel_size", "strides", "padding", "dilation_rate"):

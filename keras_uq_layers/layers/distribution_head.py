@@ -1,7 +1,13 @@
+from typing import Any
+
 from keras import ops
 
+from keras_uq_layers import _keras
 from keras_uq_layers import arguments
 from keras_uq_layers import families
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.layers._head import Head
 from keras_uq_layers.numerics import SCALE_FLOOR
 from keras_uq_layers.registration import register
@@ -16,24 +22,24 @@ class DistributionHead(Head):
     normal:  [loc | scale],  scale = scale_floor + softplus(...)
     ```
 
-    The last layer of a model that is trained with
-    `uq.losses.NegativeLogLikelihood` of the same family. What it emits is
-    constrained and in the unit of y: `model.predict(x)[:, 1]` of a normal
-    head with one unit is a standard deviation. It computes and emits float32
-    or wider, whatever the dtype policy.
+    It is the last layer of a model that is trained with
+    `uq.losses.NegativeLogLikelihood`. The params are constrained and in the
+    unit of y: with one unit and the normal family, `model.predict(x)[:, 1]` is
+    a standard deviation. The head computes and emits float32 or wider,
+    whatever the dtype policy.
 
-    Do not compile it with `metrics=["mae"]`: that would average over loc and
-    scale; use `uq.metrics.MeanAbsoluteError()`.
+    Do not compile the model with `metrics=["mae"]`, which would average over
+    loc and scale. Use `uq.metrics.MeanAbsoluteError()`.
 
     Args:
         units: Number of outputs `D`, a positive integer.
         family: Name or object of the family, see `uq.families`.
         scale_floor: Smallest scale. In the unit of y or, after `adapt(y)`,
             in standard deviations of y. Families without a scale have a floor
-            of their own.
+            of their own and ignore it.
         initial_scale: Standard deviation emitted for features of zero, in the
-            same unit; families of counts and rates, whose parameters have no
-            unit, do not look at it.
+            same unit. Families of counts and rates, whose parameters have no
+            unit, ignore it.
         use_bias: Whether the dense map has a bias.
         kernel_initializer: Initializer of the kernel.
         bias_initializer: Initializer of the bias.
@@ -69,16 +75,16 @@ class DistributionHead(Head):
 
     def __init__(
         self,
-        units,
-        family="normal",
-        scale_floor=SCALE_FLOOR,
-        initial_scale=1.0,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        **kwargs,
+        units: int,
+        family: Identifier = "normal",
+        scale_floor: float = SCALE_FLOOR,
+        initial_scale: float = 1.0,
+        use_bias: bool = True,
+        kernel_initializer: Identifier = "glorot_uniform",
+        bias_initializer: Identifier = "zeros",
+        kernel_regularizer: Identifier = None,
+        bias_regularizer: Identifier = None,
+        **kwargs: Any,
     ):
         super().__init__(
             units,
@@ -90,6 +96,7 @@ class DistributionHead(Head):
             **kwargs,
         )
         self.family = families.get(family)
+        self._offset = None
         self.scale_floor = arguments.positive_float("scale_floor", scale_floor)
         self.initial_scale = arguments.positive_float("initial_scale", initial_scale)
         if self.initial_scale <= self.scale_floor:
@@ -97,22 +104,30 @@ class DistributionHead(Head):
                 "initial_scale", f"above `scale_floor={scale_floor}`", initial_scale
             )
 
-    def _features_size(self):
+    def _features_size(self) -> int:
         return self.family.params_size(self.units)
 
-    def _params_size(self):
+    def _params_size(self) -> int:
         return self.family.params_size(self.units)
 
-    def _to_params(self, features):
-        # A constant offset, so that a bias of zero is the initial scale.
+    def _to_params(self, features: Tensor) -> Tensor:
+        # With this offset features of zero give the initial scale.
+        offset = ops.cast(self._offset_features(), features.dtype)
+        return self.family.constrain(features + offset, self.scale_floor)
+
+    def _offset_features(self) -> Tensor:
+        if self._offset is not None:
+            return self._offset
         offset = self.family.initial_features(
             self.units, self.initial_scale, self.scale_floor
         )
-        return self.family.constrain(
-            features + ops.cast(offset, features.dtype), self.scale_floor
-        )
+        # A constant, which eager calls need not compute again. In a graph it
+        # has no value to keep.
+        if not _keras.is_traced(offset):
+            self._offset = ops.convert_to_numpy(offset)
+        return offset
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "family": families.serialize(self.family),

@@ -1,6 +1,10 @@
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.layers._monte_carlo import MonteCarloDropout
 from keras_uq_layers.registration import register
 
@@ -13,9 +17,9 @@ class MCDropout(MonteCarloDropout):
     output = inputs * keep / (1 - rate),  keep ~ Bernoulli(1 - rate)
     ```
 
-    `keras.layers.Dropout` with `training=True` for good: each call of the
-    model is one draw from an approximate posterior, `uq.predict` runs many.
-    The noise is per example: two rows see different masks.
+    It is `keras.layers.Dropout` that always acts as in training. Each call of
+    the model is one draw from an approximate posterior, and `uq.predict` makes
+    many calls. The noise is per example: two rows see different masks.
 
     Args:
         rate: Share of the entries that is dropped, in `[0, 1)`.
@@ -27,7 +31,7 @@ class MCDropout(MonteCarloDropout):
 
     Call arguments:
         inputs: Tensor of any rank.
-        training: Ignored: it always drops.
+        training: Has no effect.
 
     Input shape:
         Arbitrary.
@@ -51,16 +55,22 @@ class MCDropout(MonteCarloDropout):
         arXiv:1506.02142.
     """
 
-    def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        rate: float,
+        noise_shape: tuple[int | None, ...] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(rate, seed=seed, **kwargs)
-        # Keras's own layer knows what a noise shape may be.
+        # Keras's own layer checks the noise shape.
         self.noise_shape = keras.layers.Dropout(rate, noise_shape).noise_shape
 
-    def _noise_shape(self, inputs):
-        # Always one: without it, Keras on PyTorch passes over a generator that
-        # was given no seed, and draws what neither `predict` nor a saved file
-        # can repeat.
+    def _noise_shape(self, inputs: Tensor) -> tuple:
+        # Never None: without a shape, Keras on PyTorch ignores a generator that
+        # was given no seed, and neither `predict` nor a saved file could
+        # repeat the draw.
         return ops.shape(inputs) if self.noise_shape is None else self.noise_shape
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "noise_shape": self.noise_shape}

@@ -1,8 +1,14 @@
+from typing import Any
+
 import keras
 from keras import KerasTensor
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.constraints import MinValue
 from keras_uq_layers.numerics import SCALE_FLOOR
 from keras_uq_layers.numerics import at_least_float32
@@ -16,26 +22,26 @@ from keras_uq_layers.registration import register
 
 @register("NormalLikelihood")
 class NormalLikelihood(keras.layers.Layer):
-    """The normal density of its input, with a trainable `loc` and `scale`.
+    """Fits a normal distribution to its input: the density, loc and scale.
 
     ```
     log_prob = -((x - loc) / scale)^2 / 2 - log(scale) - log(2 pi) / 2
     prob     = exp(log_prob)
     ```
 
-    With `add_nll=True` the layer adds its own loss, the negative log
-    likelihood in nats, summed over the last axis and averaged over the other
-    ones; then `compile("adam")` and `fit(x)` without a `y` fit the
-    distribution by maximum likelihood.
+    `loc` and `scale` are trainable. With `add_nll=True` the layer adds its own
+    loss: the negative log likelihood in nats, summed over the last axis and
+    averaged over the other ones. Then `compile("adam")` and `fit(x)` without a
+    `y` fit the distribution by maximum likelihood.
 
     A density may exceed 1, so a log density may be positive and the loss
-    negative. Do not clip `prob`: a clipped value has no gradient, and a point
-    far from `loc` would never pull it. Train on `log_prob`, whose gradient
-    grows with the distance, while that of `prob` underflows to 0.
+    negative. Do not clip `prob`: a clipped value has no gradient, so a point
+    far from `loc` would never pull it. Train on `log_prob`. Its gradient grows
+    with the distance, while that of `prob` underflows to 0.
 
-    A scale far too small has gradients of the order of `z^2 / scale`, and
-    Adam remembers them for thousands of steps: start wide, or clip them with
-    `keras.optimizers.Adam(clipnorm=1.0)`.
+    A scale that is far too small has gradients of the order of `z^2 / scale`,
+    and Adam remembers them for thousands of steps. Start with a wide scale, or
+    clip the gradients with `keras.optimizers.Adam(clipnorm=1.0)`.
 
     Args:
         output: `"log_prob"` or `"prob"`.
@@ -45,8 +51,8 @@ class NormalLikelihood(keras.layers.Layer):
         loc_initializer: Initializer of `loc`, the mean, in the unit of x.
         scale_initializer: Initializer of `scale`, the standard deviation, in
             the unit of x. Values below the floor start at the floor.
-        scale_floor: Smallest scale, kept by a constraint, where the gradient
-            is alive: a scale that reaches it recovers.
+        scale_floor: Smallest scale, kept by a constraint. The gradient is not
+            0 there, so that a scale at the floor can grow again.
         **kwargs: As for `keras.layers.Layer`.
 
     Call arguments:
@@ -73,15 +79,15 @@ class NormalLikelihood(keras.layers.Layer):
 
     def __init__(
         self,
-        output="log_prob",
-        per_feature=False,
-        add_nll=False,
-        loc_initializer="zeros",
-        scale_initializer="ones",
-        scale_floor=SCALE_FLOOR,
-        **kwargs,
+        output: str = "log_prob",
+        per_feature: bool = False,
+        add_nll: bool = False,
+        loc_initializer: Identifier = "zeros",
+        scale_initializer: Identifier = "ones",
+        scale_floor: float = SCALE_FLOOR,
+        **kwargs: Any,
     ):
-        # Heads and likelihoods never compute in half precision.
+        # No autocast: likelihoods never compute in half precision.
         super().__init__(autocast=False, **kwargs)
         self.output_kind = arguments.one_of("output", output, ("log_prob", "prob"))
         self.per_feature = arguments.boolean("per_feature", per_feature)
@@ -91,7 +97,7 @@ class NormalLikelihood(keras.layers.Layer):
         self.scale_floor = arguments.positive_float("scale_floor", scale_floor)
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         if len(input_shape) < 2:
             raise ValueError(
                 "`NormalLikelihood` needs an input of shape (batch, ..., D). "
@@ -119,7 +125,7 @@ class NormalLikelihood(keras.layers.Layer):
             constraint=floor,
         )
 
-    def call(self, inputs, mask=None):
+    def call(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         valid = position_mask(mask, tuple(inputs.shape[:-1]))
         inputs = ops.cast(inputs, self._output_dtype)
         inputs = where_valid(valid, inputs)
@@ -131,16 +137,16 @@ class NormalLikelihood(keras.layers.Layer):
         return where_valid(valid, output, 0.0)
 
     @property
-    def _output_dtype(self):
+    def _output_dtype(self) -> str:
         return at_least_float32(self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def compute_output_spec(self, inputs, mask=None):
+    def compute_output_spec(self, inputs: KerasTensor, mask: Any = None) -> KerasTensor:
         return KerasTensor(inputs.shape, dtype=self._output_dtype)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "output": self.output_kind,

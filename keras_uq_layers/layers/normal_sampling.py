@@ -1,8 +1,14 @@
+from typing import Any
+
 import keras
 from keras import KerasTensor
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families import Normal
 from keras_uq_layers.layers._kl import add_kl_weight
 from keras_uq_layers.layers._seeding import SavedSeeds
@@ -17,8 +23,8 @@ from keras_uq_layers.registration import register
 
 
 @register("NormalSampling")
-class NormalSampling(SavedSeeds, keras.layers.Layer):
-    """Draws from the normal whose params it receives, and adds its KL.
+class NormalSampling(SavedSeeds):
+    """Draws a latent code from the normal that its input describes.
 
     ```
     z = loc + scale * eps,  eps ~ N(0, I)
@@ -26,20 +32,21 @@ class NormalSampling(SavedSeeds, keras.layers.Layer):
             sum over D of KL(N(loc, scale) || N(0, 1))
     ```
 
-    The latent layer of a variational autoencoder, after a
+    This is the latent layer of a variational autoencoder, to be placed after a
     `DistributionHead`. Its input is `[loc | scale]`, with a standard
     deviation, not a log-variance. Gradients flow through the draw.
 
-    The KL is per example, in nats, and belongs beside a negative log
-    likelihood per example with weight 1: their sum is the negative evidence
-    lower bound (ELBO). Where one latent code serves T scored positions, the
-    weight is `1 / T`. Each call adds its own term.
+    The layer adds the KL per example, in nats, to the loss. Beside a negative
+    log likelihood per example its weight is 1: their sum is the negative
+    evidence lower bound (ELBO). Where one latent code serves T scored
+    positions, the weight is `1 / T`. Each call adds its own term.
 
     Args:
         kl_weight: Weight of the KL, a non-negative float. It is held as a
             variable, so that a callback may change it during training.
-        sample_at_inference: Whether to draw with `training=False` too. True
-            makes `evaluate` an estimate of the same ELBO; False emits `loc`.
+        sample_at_inference: Whether to draw with `training=False`, too. With
+            True `evaluate` estimates the same ELBO; with False the output is
+            `loc`.
         seed: Integer seed of the draws, or None.
         **kwargs: As for `keras.layers.Layer`.
 
@@ -71,7 +78,13 @@ class NormalSampling(SavedSeeds, keras.layers.Layer):
         other than 1.
     """
 
-    def __init__(self, kl_weight=1.0, sample_at_inference=True, seed=None, **kwargs):
+    def __init__(
+        self,
+        kl_weight: float = 1.0,
+        sample_at_inference: bool = True,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
         # A draw in half precision would round small scales away.
         super().__init__(autocast=False, **kwargs)
         add_kl_weight(self, arguments.non_negative_float("kl_weight", kl_weight))
@@ -83,10 +96,12 @@ class NormalSampling(SavedSeeds, keras.layers.Layer):
         self.family = Normal()
         self.supports_masking = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.family.units(input_shape[-1])
 
-    def call(self, inputs, training=False, mask=None):
+    def call(
+        self, inputs: Tensor, training: bool = False, mask: Tensor | None = None
+    ) -> Tensor:
         valid = position_mask(mask, tuple(inputs.shape[:-1]))
         params = where_valid(valid, ops.cast(inputs, self._output_dtype))
         loc, scale = self.family.split(params)
@@ -100,20 +115,22 @@ class NormalSampling(SavedSeeds, keras.layers.Layer):
         return where_valid(valid, output, 0.0)
 
     @property
-    def _output_dtype(self):
+    def _output_dtype(self) -> str:
         return at_least_float32(self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*input_shape[:-1], self.family.units(input_shape[-1]))
 
-    def compute_output_spec(self, inputs, training=False, mask=None):
+    def compute_output_spec(
+        self, inputs: KerasTensor, training: bool = False, mask: Any = None
+    ) -> KerasTensor:
         shape = self.compute_output_shape(inputs.shape)
         return KerasTensor(shape, dtype=self._output_dtype)
 
-    def deterministic(self):
+    def deterministic(self) -> tuple[keras.layers.Layer, list[Array] | None]:
         """This layer with its mean as output, for `to_deterministic`.
 
-        In training it still samples, as Keras's own dropout still drops.
+        In training it still draws, just as Keras's own dropout still drops.
 
         Returns:
             The layer, not built, and the weights to set once it is, or None.
@@ -122,7 +139,7 @@ class NormalSampling(SavedSeeds, keras.layers.Layer):
         weights = self.get_weights() if self.built else None
         return type(self).from_config(config), weights
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "kl_weight": self.initial_kl_weight,

@@ -1,10 +1,14 @@
 """Monte Carlo dropout of whole feature maps, as Keras's `SpatialDropout`."""
 
+from typing import Any
+
 from keras import backend
 from keras import ops
 from keras.layers import InputSpec
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.layers._monte_carlo import MonteCarloDropout
 from keras_uq_layers.registration import register
 
@@ -14,7 +18,13 @@ class SpatialMonteCarloDropout(MonteCarloDropout):
 
     rank: int
 
-    def __init__(self, rate, data_format=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        rate: float,
+        data_format: str | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(rate, seed=seed, **kwargs)
         if data_format is None:
             data_format = backend.image_data_format()
@@ -23,14 +33,14 @@ class SpatialMonteCarloDropout(MonteCarloDropout):
         )
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
-    def _noise_shape(self, inputs):
+    def _noise_shape(self, inputs: Tensor) -> tuple:
         shape = ops.shape(inputs)
         ones = (1,) * self.rank
         if self.data_format == "channels_first":
             return (*shape[:2], *ones)
         return (shape[0], *ones, shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "data_format": self.data_format}
 
 
@@ -55,7 +65,7 @@ class SpatialMCDropout1D(SpatialMonteCarloDropout):
 
     Call arguments:
         inputs: Tensor of rank 3.
-        training: Ignored: it always drops.
+        training: Has no effect.
 
     Input shape:
         `(batch, steps, channels)`, or channels first.
@@ -103,7 +113,7 @@ class SpatialMCDropout2D(SpatialMonteCarloDropout):
 
     Call arguments:
         inputs: Tensor of rank 4.
-        training: Ignored: it always drops.
+        training: Has no effect.
 
     Input shape:
         `(batch, H, W, channels)`, or channels first.
@@ -146,7 +156,7 @@ class SpatialMCDropout3D(SpatialMonteCarloDropout):
 
     Call arguments:
         inputs: Tensor of rank 5.
-        training: Ignored: it always drops.
+        training: Has no effect.
 
     Input shape:
         `(batch, D, H, W, channels)`, or channels first.

@@ -2,12 +2,17 @@ import functools
 import inspect
 import math
 import re
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_uq_layers import _keras
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.layers._kl import add_kl_weight
 from keras_uq_layers.layers._kl import check_kl_weight
 from keras_uq_layers.layers._random_weights import RandomWeights
@@ -25,26 +30,29 @@ def _of_layer(name: str) -> property:
 
 @register("Variational")
 class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
-    """Makes the weights of any Keras layer random.
+    """Gives the weights of any Keras layer a mean and a scale each.
+
+    The weights are drawn anew at each call, so that repeated predictions
+    differ where the data leave the weights open.
 
     ```
     y = layer(x; weights),   weights ~ posterior
     loss += kl_weight * KL(posterior || prior)
     ```
 
-    The posterior means are the weights of `layer` itself, so that an
-    initializer, a pretrained weight and a constraint mean what they always
-    do; the wrapper adds the scales. One set of weights is drawn per call, in
-    training and at inference: a recurrent layer keeps one sample over a
-    sequence, a recurrent cell too, inside `keras.layers.RNN`. For dense and
-    convolutional layers `uq.DenseVariational` and `uq.Conv2DVariational` have
-    estimators of lower variance.
+    The posterior means are the weights of `layer` itself, so that
+    initializers, pretrained weights and constraints work as always. The
+    wrapper adds the scales. One set of weights is drawn per call, in training
+    and at inference. A recurrent layer, or a cell inside `keras.layers.RNN`,
+    keeps one draw over a sequence. For dense and convolutional layers
+    `uq.DenseVariational` and `uq.Conv2DVariational` have estimators of lower
+    variance.
 
-    Regularizers of `layer` act on the means. A normal prior shrinks them
-    already: together they shrink twice.
+    Regularizers of `layer` act on the means. A normal prior shrinks the means
+    already; a regularizer shrinks them a second time.
 
-    With `trainable = False` neither means nor scales are trained and the KL
-    is not part of the loss; the weights are still drawn.
+    With `trainable = False` neither means nor scales are trained, and the KL
+    is not part of the loss. The weights are still drawn.
 
     Args:
         layer: Any layer with trainable weights: `keras.layers.LSTM`, `GRU`,
@@ -54,8 +62,9 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
             positions). It is held as a variable, so that a callback may
             change it.
         weights: Which weights are random: None for all trainable ones, or a
-            regular expression, or a list of them, searched in the paths of
-            the weights below `layer`, such as `"lstm_cell/kernel"`.
+            regular expression or a list of them. A weight is random if an
+            expression is found in its path below `layer`, such as
+            `"lstm_cell/kernel"`.
         posterior: `"mean_field"`, `"low_rank"`, `"full_covariance"` or an
             object of `uq.posteriors`.
         prior: `"normal"`, which is N(0, 1), `"scale_mixture"` or an object of
@@ -94,14 +103,14 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
 
     def __init__(
         self,
-        layer,
+        layer: keras.layers.Layer,
         *,
-        kl_weight=None,
-        weights=None,
-        posterior="mean_field",
-        prior="normal",
-        seed=None,
-        **kwargs,
+        kl_weight: float | None = None,
+        weights: str | list[str] | None = None,
+        posterior: Identifier = "mean_field",
+        prior: Identifier = "normal",
+        seed: int | None = None,
+        **kwargs: Any,
     ):
         if not isinstance(layer, keras.layers.Layer):
             raise arguments.error("layer", "a Keras layer", layer)
@@ -110,12 +119,12 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
             raise arguments.error(
                 "dtype", f"that of `layer`, {layer.dtype_policy.name!r}", policy.name
             )
-        # Keras takes from the signature which arguments a layer has. `call`
-        # is looked at by the constructor below, `build` by the first call.
+        # Keras reads the arguments of a layer from these signatures: that of
+        # `call` in the constructor below, that of `build` in the first call.
         self.call = functools.partial(type(self)._call, self)
-        self.call.__signature__ = inspect.signature(layer.call)
-        self.build.__signature__ = inspect.signature(layer.build)
-        # Without autocast: `layer` casts its inputs itself.
+        for method, inner in ((self.call, layer.call), (self.build, layer.build)):
+            setattr(method, "__signature__", inspect.signature(inner))  # noqa: B010
+        # No autocast here, since `layer` casts its inputs itself.
         super().__init__(layer, dtype=policy, autocast=False, **kwargs)
         add_kl_weight(self, check_kl_weight(kl_weight))
         self.patterns = self._check_patterns(weights)
@@ -127,11 +136,11 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
         )
         self.seed_generators = self.random_weights.generators
         self.supports_masking = layer.supports_masking
-        self._sequence_draw = None
-        self._random_indices = None
+        self._sequence_draw: dict[str, Tensor] | None = None
+        self._random_indices: list[int] | None = None
 
     @staticmethod
-    def _check_patterns(weights):
+    def _check_patterns(weights: Any) -> list[str] | None:
         if weights is None:
             return None
         patterns = [weights] if isinstance(weights, str) else weights
@@ -143,33 +152,33 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
             )
         return list(patterns)
 
-    def build(self, *args, **kwargs):
+    def build(self, *args: Any, **kwargs: Any) -> None:
         self._build_layer(*args, **kwargs)
         chosen = self._choose_weights()
         shapes = {path: tuple(v.shape) for path, v in chosen.items()}
         order = [id(v) for v in _keras.trainable_when_built(self.layer)]
-        # By number, in the saved file: names may differ when it is loaded.
+        # A saved file holds numbers, since names may differ in the loaded model.
         self._random_indices = [order.index(id(v)) for v in chosen.values()]
         self.random_weights.build(self.add_weight, chosen, _glorot_scales(shapes))
 
-    def _build_layer(self, *args, **kwargs):
+    def _build_layer(self, *args: Any, **kwargs: Any) -> None:
         layer = self.layer
         if not (layer.built or _keras.is_default(layer.build)):
             layer.build(*args, **kwargs)
             layer.built = True
         if not all(part.built for part in _keras.all_layers(layer)):
-            # Parts that are left to the first call.
+            # The first call builds the other parts.
             shapes = (*args, *kwargs.values())
             layer(*(keras.KerasTensor(s, dtype=self.compute_dtype) for s in shapes))
 
-    def _choose_weights(self):
-        """Dict from the path below `layer` to the variable made random."""
+    def _choose_weights(self) -> dict[str, keras.Variable]:
+        """Dict from the path below `layer` to the variable that is random."""
         variables = _keras.trainable_when_built(self.layer)
         if self._random_indices is not None:
             return _by_path([variables[i] for i in self._random_indices], self.layer)
         if self.trainable:
-            # Without the parts that are frozen. Of a wrapper that is frozen
-            # before it is built, all are.
+            # Frozen parts stay as they are. If the wrapper itself is frozen,
+            # that says nothing about its parts.
             trained = {id(v) for v in self.layer.trainable_variables}
             variables = [v for v in variables if id(v) in trained]
         paths = _by_path(variables, self.layer)
@@ -194,21 +203,22 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
             if any(re.search(pattern, path) for pattern in self.patterns)
         }
 
-    def kl(self):
+    def kl(self) -> Tensor:
         """KL divergence from the posterior to the prior, in nats: a scalar."""
         return self.random_weights.kl()
 
-    def _draw(self):
+    def _draw(self) -> dict[str, Tensor]:
         with _keras.without_autocast():
             return self.random_weights.draw()
 
-    def _call(self, *args, **kwargs):
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
         draw = self._sequence_draw or self._draw()
         means = self.posterior.mean_weights
         drawn = {id(v): draw[path] for path, v in means.items()}
         variables = self.layer.variables
         with _keras.without_autocast():
-            # All of them: a scope does not look into the one around it.
+            # A nested `StatelessScope` does not inherit values from the outer
+            # one. So every variable is mapped here.
             values = [
                 drawn[id(v)] if id(v) in drawn else ops.convert_to_tensor(v)
                 for v in variables
@@ -225,13 +235,13 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
             self.add_loss(loss)
         return outputs
 
-    def compute_output_shape(self, *args, **kwargs):
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.compute_output_shape(*args, **kwargs)
 
-    def compute_output_spec(self, *args, **kwargs):
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.compute_output_spec(*args, **kwargs)
 
-    def compute_mask(self, *args, **kwargs):
+    def compute_mask(self, *args: Any, **kwargs: Any) -> Any:
         return self.layer.compute_mask(*args, **kwargs)
 
     # `keras.layers.Bidirectional` reads these of a recurrent layer.
@@ -247,27 +257,27 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
     output_size = _of_layer("output_size")
     get_initial_state = _of_layer("get_initial_state")
 
-    def get_dropout_mask(self, step_input):
-        # A sequence begins. Drawn outside of the loop over its steps: one
-        # sample for all, and no state that changes inside a compiled loop.
+    def get_dropout_mask(self, step_input: Tensor) -> None:
+        # A sequence begins. The draw is made here, outside of the loop over
+        # its steps: all steps share it, and no state changes in the loop.
         self._sequence_draw = self._draw()
         if isinstance(self.layer, _keras.DropoutRNNCell):
             self.layer.get_dropout_mask(step_input)
 
-    def get_recurrent_dropout_mask(self, step_input):
+    def get_recurrent_dropout_mask(self, step_input: Tensor) -> None:
         if isinstance(self.layer, _keras.DropoutRNNCell):
             self.layer.get_recurrent_dropout_mask(step_input)
 
-    def reset_dropout_mask(self):
+    def reset_dropout_mask(self) -> None:
         self._sequence_draw = None
         if isinstance(self.layer, _keras.DropoutRNNCell):
             self.layer.reset_dropout_mask()
 
-    def reset_recurrent_dropout_mask(self):
+    def reset_recurrent_dropout_mask(self) -> None:
         if isinstance(self.layer, _keras.DropoutRNNCell):
             self.layer.reset_recurrent_dropout_mask()
 
-    def deterministic(self):
+    def deterministic(self) -> tuple[keras.layers.Layer, list[Array] | None]:
         """The wrapped layer at the posterior mean, for `to_deterministic`.
 
         Returns:
@@ -278,13 +288,13 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
         weights = self.layer.get_weights() if self.built else None
         return type(self.layer).from_config(config), weights
 
-    def get_build_config(self):
+    def get_build_config(self) -> Config | None:
         if not self.built:
             return None
         return {**self._shapes_config(), "random": self._random_indices}
 
-    def _shapes_config(self):
-        """The shapes as `layer` itself would have recorded them."""
+    def _shapes_config(self) -> Config:
+        """The shapes, in the form in which `layer` itself records them."""
         shapes = _keras.build_shapes(self)
         names = inspect.signature(self.build).parameters
         shapes.update(zip(names, shapes.pop("args", ()), strict=False))
@@ -293,12 +303,12 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
             return {"input_shape": next(iter(shapes.values()))}
         return {"shapes_dict": shapes}
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: Config) -> None:
         self._random_indices = config.get("random")
         super().build_from_config(config)
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: Config, custom_objects: Any = None) -> "Variational":
         config = dict(config)
         if "go_backwards" in config:
             # `Bidirectional` writes it into the config of its second copy.
@@ -313,11 +323,11 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
                 config["seed"] += 2
         return wrapper_from_config(cls, config, custom_objects)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         serialize = keras.saving.serialize_keras_object
         layer = serialize(self.layer)
-        # Built by the wrapper, which knows how: on its own, a layer without a
-        # `build` method would come back without its weights.
+        # The wrapper builds the layer: on its own, a layer without a `build`
+        # method would be loaded without its weights.
         layer.pop("build_config", None)
         return {
             **super().get_config(),
@@ -330,7 +340,9 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
         }
 
 
-def _by_path(variables, layer):
+def _by_path(
+    variables: list[keras.Variable], layer: keras.layers.Layer
+) -> dict[str, keras.Variable]:
     """Dict from the path below `layer` to the variable."""
     paths = {}
     for variable in variables:
@@ -341,10 +353,10 @@ def _by_path(variables, layer):
     return paths
 
 
-def _glorot_scales(shapes):
-    """Glorot standard deviations; a vector takes that of the smallest kernel."""
+def _glorot_scales(shapes: dict[str, tuple[int, ...]]) -> dict[str, float]:
+    """Glorot standard deviations; a vector takes the smallest of the kernels."""
 
-    def of_kernel(shape):
+    def of_kernel(shape: tuple[int, ...]) -> float:
         fans = math.prod(shape[:-2]) * (shape[-2] + shape[-1])
         return math.sqrt(2.0 / max(fans, 1))
 

@@ -1,23 +1,30 @@
-"""A harness that any Keras layer can be put through, ours and yours.
+"""Checks that any Keras layer should pass, see `check_layer`.
 
-A failed check is an `AssertionError` that says which; see `check_layer`.
+A failed check is an `AssertionError` that names the check.
 """
 
 import json
 import os
 import tempfile
 import warnings
+from collections.abc import Callable
+from typing import TypeAlias
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_uq_layers import _keras
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Tensor
 
 _RNG_SEED = 20240229
 
+Make: TypeAlias = Callable[..., keras.layers.Layer]
+MakeInput: TypeAlias = Callable[[tuple[int, ...]], Array]
 
-def generic_input(shape, seed=_RNG_SEED):
+
+def generic_input(shape: tuple[int, ...], seed: int = _RNG_SEED) -> Array:
     """Inputs without structure: normal numbers, never zeros.
 
     Args:
@@ -31,29 +38,32 @@ def generic_input(shape, seed=_RNG_SEED):
 
 
 def check_layer(
-    make,
-    input_shape=(5, 3),
+    make: Make,
+    input_shape: tuple[int, ...] = (5, 3),
     *,
-    make_input=generic_input,
-    trainable=None,
-    non_trainable=None,
-    seeds=0,
-    losses=0,
-    half_precision_output=True,
-    time_distributed=True,
-    jit_compile=True,
-):
-    """Puts a layer through what Keras users do with layers.
+    make_input: MakeInput = generic_input,
+    trainable: int | None = None,
+    non_trainable: int | None = None,
+    seeds: int = 0,
+    losses: int = 0,
+    half_precision_output: bool = True,
+    time_distributed: bool = True,
+    jit_compile: bool = True,
+) -> None:
+    """Checks that a layer works in everything that users of Keras do with layers.
 
-    The checks: the config goes through JSON and back; symbolic shapes and
-    dtypes equal eager ones, for an unknown batch size too; batches of 0 and 1;
-    use in `Sequential`, in a Functional model, and in `TimeDistributed` in a
-    nested model; a saved `.keras` file and `.weights.h5` give the same output,
-    for random layers the same stream; one step of `fit`, with and without XLA,
-    moves every trainable weight by a finite amount; mixed precision and
-    float64; the
-    same seed gives the same output; the counts of weights, seed generators
-    and losses.
+    - The config goes through JSON and back.
+    - Symbolic shapes and dtypes equal eager ones, for an unknown batch size,
+      too; batches of 0 and 1 work.
+    - The layer works in a Sequential and a Functional model, and in
+      `TimeDistributed` in a nested model.
+    - A saved `.keras` file and `.weights.h5` give the same output; a random
+      layer continues its stream.
+    - One step of `fit`, with and without XLA, moves every trainable weight by
+      a finite amount.
+    - Mixed precision and float64 give outputs of the right dtype.
+    - The same seed gives the same output.
+    - The counts of weights, seed generators and losses are as expected.
 
     Args:
         make: Function `(**kwargs)` that returns a new layer; `kwargs` are
@@ -97,21 +107,23 @@ def check_layer(
     _check_counts(make, x, trainable, non_trainable, seeds, losses)
 
 
-def _to_numpy(tensor):
+def _to_numpy(tensor: Tensor) -> Array:
     return np.asarray(ops.convert_to_numpy(tensor))
 
 
-def _dtype(tensor):
+def _dtype(tensor: Tensor) -> str:
     return keras.backend.standardize_dtype(tensor.dtype)
 
 
-def _same(a, b, what, rtol=1e-5, atol=1e-6):
+def _same(
+    a: Tensor, b: Tensor, what: str, rtol: float = 1e-5, atol: float = 1e-6
+) -> None:
     np.testing.assert_allclose(
         _to_numpy(a), _to_numpy(b), rtol=rtol, atol=atol, err_msg=what
     )
 
 
-def _check_config(make):
+def _check_config(make: Make) -> None:
     layer = make()
     config = json.loads(json.dumps(layer.get_config()))
     again = type(layer).from_config(config)
@@ -123,7 +135,7 @@ def _check_config(make):
     assert type(restored) is type(layer)
 
 
-def _check_symbolic(make, x):
+def _check_symbolic(make: Make, x: Array) -> None:
     layer = make()
     output = layer(x)
     spec = layer.compute_output_spec(
@@ -139,7 +151,7 @@ def _check_symbolic(make, x):
     assert tuple(shape) == tuple(spec.shape)
 
 
-def _check_batches(make, x, make_input):
+def _check_batches(make: Make, x: Array, make_input: MakeInput) -> None:
     layer = make()
     layer(x)
     for size in (0, 1):
@@ -150,7 +162,7 @@ def _check_batches(make, x, make_input):
             assert np.isfinite(_to_numpy(loss)).all(), f"loss at batch size {size}"
 
 
-def _check_models(make, x):
+def _check_models(make: Make, x: Array) -> None:
     inputs = keras.Input(x.shape[1:])
     functional = keras.Model(inputs, make()(inputs))
     sequential = keras.Sequential([make()])
@@ -160,7 +172,7 @@ def _check_models(make, x):
         assert np.isfinite(output).all()
 
 
-def _check_inside_other_layers(make, x):
+def _check_inside_other_layers(make: Make, x: Array) -> None:
     """A layer in `TimeDistributed` in a nested model: trained, saved, loaded."""
     steps = 2
     x = np.repeat(x[:, None], steps, axis=1)
@@ -175,7 +187,7 @@ def _check_inside_other_layers(make, x):
     _same(loaded(x), model(x), "output of the nested model after loading it")
 
 
-def _check_saving(make, x):
+def _check_saving(make: Make, x: Array) -> None:
     model = keras.Sequential([make()])
     model(x)
     with tempfile.TemporaryDirectory() as folder:
@@ -192,7 +204,10 @@ def _check_saving(make, x):
     _same(filled(x), expected, "output after loading the .weights.h5 file")
 
 
-def _check_training(layer, x, jit_compile):
+def _check_training(
+    layer: keras.layers.Layer, x: Array, jit_compile: bool
+) -> keras.Model:
+    """One step of training; returns the model that it trained."""
     if not layer.built:
         layer.build(x.shape)
     # Where nothing is trained, the gradient with respect to the input is.
@@ -215,7 +230,7 @@ def _check_training(layer, x, jit_compile):
     return model
 
 
-def _check_precision(make, x, half_precision_output):
+def _check_precision(make: Make, x: Array, half_precision_output: bool) -> None:
     for policy in ("mixed_float16", "mixed_bfloat16", "float64"):
         output = make(dtype=policy)(x)
         wide = "float64" if policy == "float64" else "float32"
@@ -229,7 +244,7 @@ def _check_precision(make, x, half_precision_output):
         assert np.isfinite(_to_numpy(output).astype("float64")).all()
 
 
-def _check_seeds(make, x):
+def _check_seeds(make: Make, x: Array) -> None:
     config = make().get_config()
     assert "seed" in config, "a random layer needs a `seed` argument"
     outputs = []
@@ -247,7 +262,14 @@ def _check_seeds(make, x):
     _same(outputs[0], outputs[2], "eager and graph must draw the same")
 
 
-def _check_counts(make, x, trainable, non_trainable, seeds, losses):
+def _check_counts(
+    make: Make,
+    x: Array,
+    trainable: int | None,
+    non_trainable: int | None,
+    seeds: int,
+    losses: int,
+) -> None:
     layer = make()
     layer(x)
     found = {
@@ -262,6 +284,6 @@ def _check_counts(make, x, trainable, non_trainable, seeds, losses):
         )
 
 
-def _count_seeds(layer):
+def _count_seeds(layer: keras.layers.Layer) -> int:
     inner = _keras.all_layers(layer)
     return len({id(g) for part in inner for g in _keras.seed_generators_of(part)})

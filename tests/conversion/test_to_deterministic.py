@@ -170,6 +170,22 @@ def test_user_layers():
         uq.to_deterministic(keras.Sequential([keras.Input((3,)), Noisy()]))
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_layer_that_is_called_in_training_is_an_error(nested):
+    """It draws at inference, and only the graph says so, not its config."""
+    dropout = layers.Dropout(0.5)
+    if nested:
+        dropout = keras.Sequential([layers.Dense(3), dropout])
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, dropout(inputs, training=True))
+    outer = keras.Sequential([keras.Input((3,)), model])
+    for found in (model, outer):
+        with pytest.raises(ValueError, match="must not call a random layer with"):
+            uq.to_deterministic(found)
+    plain = keras.Model(inputs, layers.BatchNormalization()(inputs, training=True))
+    assert uq.to_deterministic(plain)(X).shape == X.shape
+
+
 class Subclassed(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

@@ -3,11 +3,15 @@
 import keras
 import numpy as np
 import pytest
+from backend import needs_xla
 from backend import to_numpy
 
 import keras_uq_layers as uq
 
 UNITS = 3
+compiled = pytest.mark.parametrize(
+    "jit_compile", [False, pytest.param(True, marks=needs_xla)]
+)
 
 
 def dense(**options):
@@ -23,10 +27,12 @@ def kl_by_hand(layer):
     return total
 
 
-def total_loss(model, x, y, **fit):
+def total_loss(model, x, y, jit_compile=False, **fit):
     """The loss that one step of `fit` reports, before the step."""
     model.compile(
-        keras.optimizers.SGD(0.0), uq.losses.NegativeLogLikelihood(), jit_compile=False
+        keras.optimizers.SGD(0.0),
+        uq.losses.NegativeLogLikelihood(),
+        jit_compile=jit_compile,
     )
     return model.fit(x, y, epochs=1, batch_size=len(x), verbose=0, **fit).history[
         "loss"
@@ -80,26 +86,32 @@ def layer_after(model, x, layer):
     return layer
 
 
-def test_a_layer_used_twice(rng):
+@compiled
+def test_a_layer_used_twice(rng, jit_compile):
     x = rng.normal(size=(6, UNITS)).astype("float32")
     y = rng.normal(size=(6, 1)).astype("float32")
     layer = dense()
     inputs = keras.Input((UNITS,))
     model = keras.Model(inputs, head()(layer(layer(inputs))))
     expected = expected_nll(y) + 0.5 * kl_by_hand(layer)
-    np.testing.assert_allclose(total_loss(model, x, y), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        total_loss(model, x, y, jit_compile), expected, rtol=1e-5
+    )
     model(x)
     assert len(model.losses) == 1
 
 
-def test_time_distributed(rng):
+@compiled
+def test_time_distributed(rng, jit_compile):
     x = rng.normal(size=(6, 5, 4)).astype("float32")
     y = rng.normal(size=(6, 5, 1)).astype("float32")
     layer = dense()
     model = keras.Sequential([keras.layers.TimeDistributed(layer), head()])
     model(x)
     expected = expected_nll(y) + 0.5 * kl_by_hand(layer)
-    np.testing.assert_allclose(total_loss(model, x, y), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        total_loss(model, x, y, jit_compile), expected, rtol=1e-5
+    )
     assert len(model.losses) == 1
 
 
