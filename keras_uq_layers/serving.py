@@ -13,6 +13,9 @@ from keras_uq_layers._typing import Tensor
 from keras_uq_layers.reading import family_of
 from keras_uq_layers.registration import register
 
+# They leave the bracket of a float32 quantile with less than its last bit.
+_BISECTIONS = 30
+
 
 def serving_model(
     model: keras.Model, family: Identifier = None, level: float = 0.95
@@ -31,13 +34,17 @@ def serving_model(
     mean and no std, `"categorical"` no interval. The mean of a class is its
     probability.
 
+    Of an `uq.Ensemble` it answers with the mean, the standard deviation and
+    the interval of the mixture of the members, as `uq.predict` does. The ends
+    of that interval are found by bisection in the graph.
+
     It runs once: of a random model it describes one draw. Give it
     `uq.to_deterministic(model)` for a fixed answer, or use `uq.predict` for
     the mixture over draws.
 
     Args:
         model: A Sequential or Functional model with one output, a params
-            tensor `(batch, ..., P * D)`.
+            tensor `(batch, ..., P * D)`, or an `Ensemble` of such models.
         family: Name or object of the family of that output. None: that of the
             model's head, else of its compiled loss.
         level: Probability of the central interval, inside (0, 1).
@@ -58,36 +65,62 @@ def serving_model(
     >>> {name: values.shape for name, values in answer.items()}
     {'mean': (4, 1), 'std': (4, 1), 'lower': (4, 1), 'upper': (4, 1)}
     """
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+    members = getattr(model, "members", [model])
+    if not isinstance(model, keras.Model) or not all(
+        getattr(member, "inputs", None) for member in members
+    ):
         raise arguments.error(
-            "model", "a built Sequential or Functional Keras model", model
+            "model",
+            "a built Sequential or Functional Keras model, or an `Ensemble` of them",
+            model,
         )
-    if len(model.outputs) != 1:
+    outputs = members[0].outputs
+    if len(outputs) != 1:
         raise ValueError(
             "`model` must have one output, a tensor of params. Received: a model "
-            f"with {len(model.outputs)} outputs"
+            f"with {len(outputs)} outputs"
         )
-    answer = _Answer(family_of(model, family), level, name="answer")
-    inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
-    return keras.Model(inputs, answer(model.outputs[0]), name=model.name)
+    first = members[0]
+    inputs = first.inputs[0] if isinstance(first, keras.Sequential) else first.input
+    params = outputs[0]
+    member_axis = getattr(model, "member_axis", None)
+    if member_axis is not None:
+        inputs = keras.tree.map_structure(_input_like, inputs)
+        params = model(inputs)
+    answer = _Answer(family_of(model, family), level, member_axis, name="answer")
+    return keras.Model(inputs, answer(params), name=model.name)
+
+
+def _input_like(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
 
 
 @register("serving.Answer")
 class _Answer(keras.layers.Layer):
     """From params to the dict that `serving_model` documents."""
 
-    def __init__(self, family: Identifier, level: float, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        family: Identifier,
+        level: float,
+        member_axis: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.family = families.get(family)
         self.level = arguments.open_probability("level", level)
+        self.member_axis = member_axis
 
     def call(self, inputs: Tensor) -> dict[str, Tensor]:
-        family = self.family
+        reader: Any = self.family
+        if self.member_axis is not None:
+            reader = _Mixture(self.family)
+            inputs = ops.moveaxis(inputs, self.member_axis, 0)
         statistics = {
-            "mean": lambda: family.mean(inputs),
-            "std": lambda: ops.sqrt(family.variance(inputs)),
-            "lower": lambda: family.interval(self.level, inputs)[0],
-            "upper": lambda: family.interval(self.level, inputs)[1],
+            "mean": lambda: reader.mean(inputs),
+            "std": lambda: ops.sqrt(reader.variance(inputs)),
+            "lower": lambda: reader.quantile(0.5 - 0.5 * self.level, inputs),
+            "upper": lambda: reader.quantile(0.5 + 0.5 * self.level, inputs),
         }
         answer = {}
         for name, statistic in statistics.items():
@@ -102,4 +135,39 @@ class _Answer(keras.layers.Layer):
             **super().get_config(),
             "family": families.serialize(self.family),
             "level": self.level,
+            "member_axis": self.member_axis,
         }
+
+
+class _Mixture:
+    """Reads params `(M, ..., P * D)` as a mixture of `M` components, in a graph.
+
+    `prediction.mixture` does the same in NumPy, in float64.
+    """
+
+    def __init__(self, family: families.Family) -> None:
+        self.family = family
+
+    def mean(self, samples: Tensor) -> Tensor:
+        return ops.mean(self.family.mean(samples), axis=0)
+
+    def variance(self, samples: Tensor) -> Tensor:
+        """The law of total variance."""
+        means = self.family.mean(samples)
+        within = ops.mean(self.family.variance(samples), axis=0)
+        between = ops.square(means - ops.mean(means, axis=0, keepdims=True))
+        return within + ops.mean(between, axis=0)
+
+    def quantile(self, p: float, samples: Tensor) -> Tensor:
+        components = self.family.quantile(p, samples)
+        bounds = ops.min(components, axis=0), ops.max(components, axis=0)
+
+        def halve(_: Any, bounds: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            low, high = bounds
+            middle = 0.5 * low + 0.5 * high
+            y = ops.repeat(middle[None], samples.shape[0], axis=0)
+            reached = ops.mean(self.family.cdf(y, samples), axis=0) >= p
+            return ops.where(reached, low, middle), ops.where(reached, middle, high)
+
+        _, high = ops.fori_loop(0, _BISECTIONS, halve, bounds)
+        return ops.round(high) if self.family.discrete else high

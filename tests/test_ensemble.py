@@ -308,3 +308,46 @@ def test_a_model_in_place_of_a_builder_is_refused_by_name():
     ensemble = uq.Ensemble(lambda: keras.models.clone_model(model), 2)
     kernels = [member.weights[0] for member in ensemble.members]
     assert np.abs(to_numpy(kernels[0]) - to_numpy(kernels[1])).max() > 0.01
+
+
+@pytest.mark.parametrize("family", ["normal", "poisson"])
+def test_a_served_ensemble_answers_with_its_mixture(family, tmp_path):
+    def member():
+        head = uq.DistributionHead(1, family=family, kernel_initializer="he_normal")
+        return keras.Sequential([keras.Input((3,)), head])
+
+    ensemble, (x, _) = uq.Ensemble(member, 3), data(4)
+    served = uq.serving_model(ensemble, level=0.8)
+    served.save(tmp_path / "served.keras")
+    served = keras.saving.load_model(tmp_path / "served.keras")
+    answer = served.predict(x, verbose=0)
+    prediction = uq.predict(ensemble, x, verbose=0)
+    lower, upper = prediction.interval(0.8)
+    expected = {
+        "mean": prediction.mean,
+        "std": prediction.std,
+        "lower": lower,
+        "upper": upper,
+    }
+    assert set(answer) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(answer[name], values, rtol=1e-4, atol=1e-5)
+    assert prediction.epistemic_std.min() > 1e-3  # the members do differ
+
+
+def test_a_served_ensemble_of_quantiles_has_an_interval_alone():
+    family = uq.families.Quantiles([0.1, 0.5, 0.9])
+    ensemble = uq.Ensemble(
+        lambda: keras.Sequential([keras.Input((3,)), uq.DistributionHead(1, family)]), 2
+    )
+    x, _ = data()
+    answer = uq.serving_model(ensemble, level=0.8).predict(x, verbose=0)
+    assert set(answer) == {"lower", "upper"}
+    lower, upper = uq.predict(ensemble, x, verbose=0).interval(0.8)
+    np.testing.assert_allclose(answer["lower"], lower, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(answer["upper"], upper, rtol=1e-4, atol=1e-5)
+
+
+def test_an_unbuilt_ensemble_is_not_served():
+    with pytest.raises(ValueError, match=r"must be a built Sequential .* `Ensemble`"):
+        uq.serving_model(uq.Ensemble(lambda: seeded(None, built=False), 2))
