@@ -19,7 +19,9 @@ from keras_uq_layers.ensemble import Ensemble
 from keras_uq_layers.ensemble import bootstrap_weights
 from keras_uq_layers.layers import *  # noqa: F403
 from keras_uq_layers.layers import __all__ as _layers
+from keras_uq_layers.prediction import ClassMoments
 from keras_uq_layers.prediction import ClassPrediction
+from keras_uq_layers.prediction import Moments
 from keras_uq_layers.prediction import Prediction
 from keras_uq_layers.prediction import predict
 from keras_uq_layers.registration import custom_objects
@@ -38,9 +40,11 @@ __all__ = [
     "__version__",
     "calibration",
     "callbacks",
+    "ClassMoments",
     "ClassPrediction",
     "Diagnosis",
     "Ensemble",
+    "Moments",
     "Prediction",
     "bootstrap_weights",
     "constraints",

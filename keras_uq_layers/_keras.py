@@ -6,6 +6,9 @@ Each function says which version it was seen in.
 """
 
 import contextlib
+import contextvars
+import functools
+import inspect
 import sys
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -20,6 +23,7 @@ import keras
 # ends, if the cell is an instance of this class. Seen in Keras 3.15.
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell as DropoutRNNCell
 
+from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
 
 
@@ -321,3 +325,98 @@ def called_in_training(model: keras.Model) -> list[keras.layers.Layer]:
         for node in operation._inbound_nodes
         if node.arguments.kwargs.get("training") is True
     ]
+
+
+def seed_generators(model: keras.layers.Layer) -> list[keras.random.SeedGenerator]:
+    """The global seed generator and all that layers of the model own. Seen in 3.15.
+
+    `keras.random` draws from the global one where it is given no seed.
+    """
+    return [global_seed_generator(), *own_seed_generators(model)]
+
+
+def own_seed_generators(
+    layer: keras.layers.Layer,
+) -> list[keras.random.SeedGenerator]:
+    """All seed generators of a layer and of those inside it. Seen in Keras 3.15."""
+    found = [g for part in all_layers(layer) for g in seed_generators_of(part)]
+    return list({id(g): g for g in found}.values())
+
+
+def global_seed_generator() -> keras.random.SeedGenerator:
+    """The seed generator behind `seed=None`. Seen in Keras 3.15.
+
+    It is made on first use. On JAX it must not be asked for in a trace.
+    """
+    from keras.src.random import seed_generator
+
+    return seed_generator.global_seed_generator()
+
+
+def is_graph_of_layers(model: keras.Model) -> bool:
+    """Whether a model is a graph of layers, without a `call` of its own. Keras 3.15."""
+    from keras.src.models.functional import Functional
+
+    return type(model).call in (Functional.call, keras.Sequential.call)
+
+
+def nodes_of(graph: keras.Function) -> Iterator[tuple[Any, list[Any], list[Any]]]:
+    """Operation, inputs and outputs of each call in a graph, in order. Seen in 3.15."""
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
+            if not node.is_input:
+                yield node.operation, node.input_tensors, node.outputs
+
+
+def run_graph(graph: keras.Function, inputs: Any) -> Any:
+    """Runs a `keras.Function` on inputs of any batch size. Seen in Keras 3.15.
+
+    Called directly, the function would insist on the batch size with which a
+    Sequential model happened to be built.
+    """
+    return graph._run_through_graph(inputs)
+
+
+def output_shapes(operation: Any) -> list[Shape]:
+    """The shapes of all outputs of an operation in its graphs. Seen in 3.15."""
+    return [t.shape for node in operation._inbound_nodes for t in node.outputs]
+
+
+_keep_training = contextvars.ContextVar("keep_training", default=False)
+
+
+@contextlib.contextmanager
+def keeping_recorded_training() -> Iterator[None]:
+    """Within it, `Dropout(0.5)(h, training=True)` stays random. Seen in Keras 3.15.
+
+    A functional model records the `training=True` of such a call. Keras 3
+    overrules it in `model(x, training=False)`, thus in `model.predict`; Keras 2
+    did not. This replaces the function that overrules, once for the process;
+    outside of the context it does what Keras does. Without it, a model of
+    Monte Carlo dropout would be run as if it were certain.
+    """
+    from keras.src.models import functional
+
+    if functional.operation_fn is not _operation_fn:
+        functools.update_wrapper(_operation_fn, functional.operation_fn)
+        functional.operation_fn = _operation_fn
+    token = _keep_training.set(True)
+    try:
+        yield
+    finally:
+        _keep_training.reset(token)
+
+
+def _operation_fn(operation: Any, **context: Any) -> Callable[..., Any]:
+    overrule = _operation_fn.__wrapped__(operation, **context)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if _keep_training.get() and kwargs.get("training") is True:
+            # Keras records the default value of an argument, too: a random flip
+            # has `training=True` without anybody's wish.
+            default = inspect.signature(operation.call).parameters.get("training")
+            if default is None or default.default is not True:
+                return operation(*args, **kwargs)
+        return overrule(*args, **kwargs)
+
+    return call

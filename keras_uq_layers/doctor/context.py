@@ -16,7 +16,6 @@ from keras_uq_layers.doctor.gradients import value_and_gradients
 from keras_uq_layers.doctor.recorder import recording
 from keras_uq_layers.families._tag import attach_family
 from keras_uq_layers.families._tag import attached_family
-from keras_uq_layers.prediction.sampler import seed_generators
 
 # Half precision gradients underflow without it, as optimizers know.
 _LOSS_SCALE = 1024.0
@@ -139,7 +138,7 @@ class Context:
         rng = np.random.default_rng(draw)
         return [
             (g.state, rng.integers(0, 2**31, tuple(g.state.shape)).astype("uint32"))
-            for g in seed_generators(self.model)
+            for g in _keras.seed_generators(self.model)
         ]
 
     @functools.cached_property
@@ -319,7 +318,7 @@ def finite(array):
 
 @contextlib.contextmanager
 def unchanged_seeds(model):
-    generators = seed_generators(model)
+    generators = _keras.seed_generators(model)
     states = [to_numpy(g.state) for g in generators]
     try:
         yield

@@ -31,6 +31,12 @@ class ClassFamily(Family):
         """Where an aligned `y` is no probability. NaN is not outside."""
         return (y < 0) | (y > 1)
 
+    def in_domain(self, params: Tensor) -> Tensor:
+        if self.from_logits:
+            return super().in_domain(params)
+        # A softmax rounds.
+        return ops.all((params >= 0) & (params <= 1.0 + 1e-3), axis=-1)
+
     def initial_parts(self, scale: float) -> tuple[float, ...]:
         # Every class is as likely as any other. There is no scale.
         return (0.0,) if self.from_logits else (0.5,)

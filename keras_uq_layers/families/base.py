@@ -1,5 +1,7 @@
 """What every family of distributions does with a tensor of parameters."""
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
@@ -10,6 +12,7 @@ from keras_uq_layers.numerics import monotone_root
 from keras_uq_layers.numerics import widen
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import larger
+from keras_uq_layers.numerics.dtypes import to_numpy
 from keras_uq_layers.numerics.positive import SCALE_FLOOR
 
 
@@ -388,6 +391,43 @@ class Family:
         half = 0.5 * arguments.open_probability("level", level)
         return self.quantile(0.5 - half, params), self.quantile(0.5 + half, params)
 
+    def marginals(self, params):
+        """The parameters of each output for itself, one `(..., D)` for each.
+
+        Where the outputs are not `independent`: `loc` and `scale` of a normal.
+        """
+        return self.split(params)
+
+    def array_cdf(self, y, *parts):
+        """The distribution function on NumPy arrays in float64.
+
+        A root search calls it many times, and SciPy is faster at it than the
+        tensors. For a discrete family it may be continuous between the whole
+        numbers.
+
+        Args:
+            y: Array of any shape.
+            *parts: An array for each of `parameters`; they broadcast with `y`.
+
+        Returns:
+            Array of the broadcast shape.
+        """
+        y, *parts = np.broadcast_arrays(y, *parts)
+        params = np.stack(parts, axis=-1)
+        return to_numpy(self.cdf(np.ascontiguousarray(y)[..., None], params))[..., 0]
+
+    def in_domain(self, params):
+        """Where params are those of a distribution: booleans `(...)`.
+
+        No param may be NaN, and those that `constrain` makes positive must be.
+
+        Args:
+            params: Tensor of shape `(..., P * D)`.
+        """
+        params = widen(params)
+        positive = _positive(self, params.shape[-1])
+        return ops.all(ops.where(positive, params > 0, params == params), axis=-1)
+
     def _spread(self, p, params):
         """`p` as `(*shape, D)` and params as `(*shape, P * D)`."""
         units = self.units(params.shape[-1] if len(params.shape) else None)
@@ -508,6 +548,12 @@ class Family:
 
     def _missing(self, method, instead=None):
         hint = f" Use {instead} instead." if instead else ""
-        return NotImplementedError(
-            f"The family {self.name!r} has no `{method}` in closed form.{hint}"
-        )
+        return NotImplementedError(f"The family {self.name!r} has no `{method}`.{hint}")
+
+
+@functools.lru_cache(maxsize=64)
+def _positive(family, params_size):
+    """Which columns of its params a family makes positive: booleans `(P * D,)`."""
+    features = np.full((1, params_size), -50.0, "float32")
+    with keras.device("cpu"):
+        return to_numpy(family.constrain(features, scale_floor=0.0))[0] > 0.0

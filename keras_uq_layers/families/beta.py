@@ -1,3 +1,5 @@
+import numpy as np
+
 from keras_uq_layers import numerics
 from keras_uq_layers.families.base import Family
 from keras_uq_layers.numerics import POSITIVE_FLOOR
@@ -64,6 +66,11 @@ class Beta(Family):
     def cdf(self, y, params):
         y = between(self.align(y, params), 0.0, 1.0)
         return numerics.betainc(*self.split(params), y)
+
+    def array_cdf(self, y, alpha, beta):
+        from scipy.special import betainc
+
+        return betainc(alpha, beta, np.clip(y, 0.0, 1.0))
 
     def crps(self, y, params):
         return numerics.beta_crps(self.align(y, params), *self.split(params))

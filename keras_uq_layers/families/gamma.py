@@ -1,3 +1,5 @@
+import numpy as np
+
 from keras_uq_layers import numerics
 from keras_uq_layers.families.base import Family
 from keras_uq_layers.numerics import POSITIVE_FLOOR
@@ -59,6 +61,11 @@ class Gamma(Family):
 
     def cdf(self, y, params):
         return numerics.gamma_cdf(self.align(y, params), *self.split(params))
+
+    def array_cdf(self, y, mean, concentration):
+        from scipy.special import gammainc
+
+        return gammainc(concentration, concentration * (np.maximum(y, 0.0) / mean))
 
     def crps(self, y, params):
         return numerics.gamma_crps(self.align(y, params), *self.split(params))

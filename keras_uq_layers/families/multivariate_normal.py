@@ -115,12 +115,12 @@ class MultivariateNormal(Family):
         unit_lower = self._square(relative, ops.ones_like(diagonal))
         return numerics.multivariate_normal_log_prob(y, loc, diagonal, unit_lower)
 
-    def _marginals(self, params):
+    def marginals(self, params):
         loc, _, _ = self.split(params)
         return loc, ops.sqrt(self.variance(params))
 
     def marginal_log_prob(self, y, params):
-        return numerics.normal_log_prob(self.align(y, params), *self._marginals(params))
+        return numerics.normal_log_prob(self.align(y, params), *self.marginals(params))
 
     def mean(self, params):
         return self.split(params)[0]
@@ -129,13 +129,13 @@ class MultivariateNormal(Family):
         return ops.sum(ops.square(self.cholesky(params)), axis=-1)
 
     def cdf(self, y, params):
-        return numerics.normal_cdf(self.align(y, params), *self._marginals(params))
+        return numerics.normal_cdf(self.align(y, params), *self.marginals(params))
 
     def quantile(self, p, params):
-        return numerics.normal_quantile(p, *self._marginals(params))
+        return numerics.normal_quantile(p, *self.marginals(params))
 
     def crps(self, y, params):
-        return numerics.normal_crps(self.align(y, params), *self._marginals(params))
+        return numerics.normal_crps(self.align(y, params), *self.marginals(params))
 
     def draw_noise(self, shape, seed=None, dtype="float32"):
         return keras.random.normal(shape, dtype=dtype, seed=seed)

@@ -1,3 +1,5 @@
+import numpy as np
+
 from keras_uq_layers import numerics
 from keras_uq_layers.families.base import Family
 from keras_uq_layers.numerics import POSITIVE_FLOOR
@@ -62,3 +64,9 @@ class NegativeBinomial(Family):
         return numerics.negative_binomial_cdf(
             self.align(y, params), *self.split(params)
         )
+
+    def array_cdf(self, y, mean, total_count):
+        from scipy.special import betainc
+
+        share = total_count / (total_count + mean)
+        return betainc(total_count, np.maximum(y + 1.0, 0.0), share)

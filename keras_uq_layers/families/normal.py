@@ -43,6 +43,11 @@ class Normal(LocationScale):
     def cdf(self, y, params):
         return numerics.normal_cdf(self.align(y, params), *self.split(params))
 
+    def array_cdf(self, y, loc, scale):
+        from scipy.special import ndtr
+
+        return ndtr((y - loc) / scale)
+
     def quantile(self, p, params):
         return numerics.normal_quantile(p, *self.split(params))
 

@@ -1,3 +1,5 @@
+import numpy as np
+
 from keras_uq_layers import numerics
 from keras_uq_layers.families.base import Family
 from keras_uq_layers.numerics import POSITIVE_FLOOR
@@ -53,6 +55,11 @@ class Poisson(Family):
 
     def cdf(self, y, params):
         return numerics.poisson_cdf(self.align(y, params), *self.split(params))
+
+    def array_cdf(self, y, rate):
+        from scipy.special import gammaincc
+
+        return gammaincc(np.maximum(y + 1.0, 0.0), rate)
 
     def crps(self, y, params):
         return numerics.poisson_crps(self.align(y, params), *self.split(params))

@@ -107,6 +107,12 @@ class Quantiles(Family):
         # A mean of Keras would be in float32 on PyTorch.
         return ops.sum(score, axis=-1) / len(self.levels)
 
+    def in_domain(self, params):
+        """Where the quantiles do not cross, and none is NaN: booleans `(...)`."""
+        quantiles = self._stack(params)
+        ordered = ops.all(quantiles[..., 1:] >= quantiles[..., :-1], axis=(-2, -1))
+        return ordered & super().in_domain(params)
+
     def cdf(self, y, params):
         """Linear between the quantiles; clipped to the outermost levels."""
         quantiles = self.split(params)

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 from keras import ops
 
 from keras_uq_layers import arguments
@@ -99,7 +100,10 @@ class StudentT(Family):
         if self.df is not None and self.df <= 2:
             raise self._missing("variance", "the distance of two quantiles")
         _, scale, df = self._read(params)
-        return ops.square(scale) * (1.0 + 2.0 / (df - 2.0))
+        finite = df > 2.0
+        excess = ops.where(finite, df - 2.0, ops.ones_like(df))
+        variance = ops.square(scale) * (1.0 + 2.0 / excess)
+        return ops.where(finite, variance, ops.full_like(variance, np.inf))
 
     def cdf(self, y, params):
         return numerics.student_t_cdf(self.align(y, params), *self._read(params))
@@ -113,6 +117,14 @@ class StudentT(Family):
         unit = self.join(ops.zeros_like(loc), ops.ones_like(loc), df)
         z = Family.quantile(standard, smaller(p, 1.0 - p), unit)
         return loc + scale * ops.where(p <= 0.5, z, -z)
+
+    def array_cdf(self, y, loc, scale, df=None):
+        from scipy.special import betainc
+
+        df, z = self.df if df is None else df, (y - loc) / scale
+        # Of the two arguments that add up to 1, the smaller one is exact.
+        tail = 0.5 * betainc(0.5 * df, 0.5, df / (df + z * z))
+        return np.where(z < 0.0, tail, 1.0 - tail)
 
     def crps(self, y, params):
         if self.df is not None and self.df <= 1:

@@ -1,38 +1,57 @@
+"""Repeated passes of a model over data."""
+
 import random
+import types
+import warnings
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 from keras import tree
 
+from keras_uq_layers import _keras
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families import Family
 from keras_uq_layers.families._classes import ClassFamily
+from keras_uq_layers.numerics.dtypes import to_numpy
+from keras_uq_layers.prediction import mixture
+from keras_uq_layers.prediction.prediction import ClassMoments
 from keras_uq_layers.prediction.prediction import ClassPrediction
+from keras_uq_layers.prediction.prediction import Moments
 from keras_uq_layers.prediction.prediction import Prediction
-from keras_uq_layers.prediction.prediction import check_density
+from keras_uq_layers.prediction.sampler import Plan
 from keras_uq_layers.prediction.sampler import Sampler
+from keras_uq_layers.prediction.sampler import make_plan
 from keras_uq_layers.prediction.sampler import rows_at_a_time
-from keras_uq_layers.prediction.sampler import seed_generators
 from keras_uq_layers.reading import family_of
 
 _CACHE = "_uq_predict_cache"
 _CACHED_SAMPLERS = 4
+_DEFAULT_SAMPLES = 100
+# Rows on which a model is tried before the first prediction.
+_TRIED_ROWS = 8
 
 
 def predict(
-    model,
-    x,
-    family=None,
-    samples=100,
-    batch_size=None,
-    seed=None,
-    verbose="auto",
+    model: keras.Model,
+    x: Any,
+    family: Identifier = None,
+    samples: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    verbose: str | int = "auto",
     *,
-    steps=None,
-    callbacks=None,
-    keep_samples=True,
-):
-    """What a model predicts, and with which uncertainty of which kind.
+    steps: int | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    keep_samples: bool = True,
+) -> Any:
+    """Predicts with uncertainty: averages repeated passes and splits the variance
+    into aleatoric and epistemic parts.
 
     ```
     p(y | x) = mean over s of p(y | params_s(x)),   s = 1 ... samples
@@ -42,11 +61,17 @@ def predict(
     ```
 
     The model runs `samples` times, with `training=False`, in one loop in the
-    graph. Works for any Keras model whose output is a params tensor: with
-    variational layers or `MCDropout`, an `Ensemble` (whose members are the
-    components), or a model without randomness, which runs once and has no
-    epistemic part. Layers that are random in training only, such as
-    `keras.layers.Dropout`, count as deterministic.
+    graph. It may be any Keras model whose output is a params tensor: one with
+    variational layers or `MCDropout`, or an `Ensemble`, whose members are the
+    components. A model without randomness runs once and has no epistemic part.
+
+    Whether a model is random is found out by running it on a few rows, before
+    the first prediction. Layers that are random in training only, such as
+    `keras.layers.Dropout`, are deterministic here, unless the model calls them
+    with `training=True`: then they are random here, although `model.predict`
+    of Keras 3 ignores that argument in a functional model. Random numbers may
+    also come from elsewhere, such as `tf.random` or NumPy. The model then runs
+    eagerly, pass by pass, which is slow, and `seed` does not govern them.
 
     Pass `s` uses the same random numbers for every batch, so that with random
     weights it is one function, whatever the batch size; for layers with noise
@@ -68,6 +93,10 @@ def predict(
     joins the batches (on TensorFlow three times: it copies what it has joined),
     or `3 * N * D` with `keep_samples=False`.
 
+    A row with a NaN in one of its float inputs, and a row whose output is no
+    distribution of the family, is answered by NaN throughout. A warning tells
+    how many there are.
+
     Args:
         model: A Keras model with one output, `(N, ..., P * D)`.
         x: Inputs as for `model.predict`: an array, a list or dict of arrays, a
@@ -76,7 +105,9 @@ def predict(
             model's head, else of its compiled loss, else the one that the last
             activation or Keras's loss stands for (a softmax, a sigmoid, a cross
             entropy). A family that contradicts the model is an error.
-        samples: Number of passes, a positive integer.
+        samples: Number of passes, a positive integer. None: 100 for a model
+            that is random, else 1. A number above 1 for a model without
+            randomness, which runs once all the same, is warned of.
         batch_size: Rows at a time. None: up to 8192, fewer where activations
             are large, 256 where their sizes are not known. Only for arrays.
         seed: Integer seed of the passes. None: a new one each time. As any
@@ -90,11 +121,12 @@ def predict(
             moments and entropies do not.
 
     Returns:
-        A `Prediction`, for families of classes a `ClassPrediction`.
+        A `Prediction`, for families of classes a `ClassPrediction`. With
+        `keep_samples=False`, `Moments` or `ClassMoments`.
 
     Raises:
-        ValueError: `samples` is not a positive integer, `x` is empty, or the
-            output of the model does not fit the family.
+        ValueError: `samples` is not a positive integer, `x` is empty, the
+            family is not known, or the output of the model does not fit it.
 
     Example:
 
@@ -115,56 +147,71 @@ def predict(
     """
     if not isinstance(model, keras.Model):
         raise arguments.error("model", "a Keras model", model)
-    samples = arguments.positive_int("samples", samples)
+    if samples is not None:
+        samples = arguments.positive_int("samples", samples)
     if batch_size is not None:
         batch_size = arguments.positive_int("batch_size", batch_size)
     keep_samples = arguments.boolean("keep_samples", keep_samples)
-    arrays = _is_arrays(x)
+    x = tree.map_structure(_as_array, x)
+    arrays = all(_is_array(leaf) for leaf in tree.flatten(x))
     if arrays and _rows(x) == 0:
         raise _empty()
-    _build(model, x, arrays)
+    x, plan, shape = _plan(model, x, arrays)
     family = family_of(model, family)
-    sampler = _sampler(model, samples, family, keep_samples)
+    _check_fit(model, family, shape)
+    if samples is not None and samples > 1 and not plan.random:
+        _warn_of_no_randomness(model, samples)
+    sampler = _sampler(model, samples or _DEFAULT_SAMPLES, plan, family, keep_samples)
     sampler.seed(random.randint(0, 2**31 - 1) if seed is None else seed)
     if arrays and batch_size is None:
-        batch_size = _default_batch_size(model, samples)
-    options = {"steps": steps, "callbacks": callbacks, "verbose": verbose}
-    if arrays and _rows(x) <= batch_size and options == _QUIET:
-        # Keras takes tens of milliseconds to set up its input pipeline.
+        batch_size = rows_at_a_time(model, sampler.samples, shape[-1])
+    if arrays and steps is None and callbacks is None and _rows(x) <= batch_size:
+        # One batch: Keras takes tens of milliseconds to set up its pipeline.
         output = sampler.predict_on_batch(_in_float_type(x))
     else:
-        output = sampler.predict(x, batch_size=batch_size, **options)
-    if output is None or len(output["density"]) == 0:
+        output = sampler.predict(
+            x, batch_size=batch_size, steps=steps, callbacks=callbacks, verbose=verbose
+        )
+    if output is None or len(output["unknown"]) == 0:
         raise _empty()
-    check_density(family, output.pop("density"))
-    kind = ClassPrediction if isinstance(family, ClassFamily) else Prediction
+    unknown = np.asarray(output.pop("unknown"))
+    if unknown.any():
+        warnings.warn(
+            f"`x` holds NaN in {np.count_nonzero(unknown)} of {len(unknown)} "
+            "example(s). All that is predicted for them is NaN.",
+            stacklevel=2,
+        )
     if keep_samples:
-        passes = np.swapaxes(output["samples"], 0, 1)
-        return kind.from_checked_samples(passes, family)
-    return kind.from_moments(output, family, samples)
+        passes = np.array(np.swapaxes(output["samples"], 0, 1))
+        passes[:, unknown] = np.nan
+        kind = ClassPrediction if isinstance(family, ClassFamily) else Prediction
+        return kind(passes, family)
+    return _moments(output, unknown, family, sampler.samples)
 
 
-_QUIET = {"steps": None, "callbacks": None, "verbose": 0}
-
-
-def _empty():
+def _empty() -> ValueError:
     return ValueError("`x` must hold at least one example. Received: no rows")
 
 
-def _is_arrays(x):
-    return all(
-        isinstance(leaf, np.ndarray) or ops.is_tensor(leaf) for leaf in tree.flatten(x)
-    )
+def _as_array(leaf: Any) -> Any:
+    """A table of pandas as an array; all else as it is."""
+    if hasattr(leaf, "__array__") and not _is_array(leaf):
+        return np.asarray(leaf)
+    return leaf
 
 
-def _rows(x):
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray) or ops.is_tensor(leaf)
+
+
+def _rows(x: Any) -> int:
     shape = tree.flatten(x)[0].shape
     if len(shape) == 0:
         raise ValueError("`x` must have a batch axis. Received: x of shape ()")
     return shape[0]
 
 
-def _in_float_type(x):
+def _in_float_type(x: Any) -> Any:
     """What the input pipeline of Keras does with floats."""
 
     def cast(leaf):
@@ -176,85 +223,159 @@ def _in_float_type(x):
     return tree.map_structure(cast, x)
 
 
-def _build(model, x, arrays):
+def _first_rows(x: Any) -> tuple[Any, Any]:
+    """The data, and the first rows of the inputs in it."""
+    if isinstance(x, types.GeneratorType):
+        first = next(x, None)
+        if first is None:
+            raise _empty()
+        x = _chained(first, x)
+    else:
+        first = next(iter(x), None)
+        if first is None:
+            raise _empty()
+    inputs, *_ = keras.utils.unpack_x_y_sample_weight(first)
+    return x, inputs
+
+
+def _chained(first: Any, rest: Any) -> Any:
+    # Not `itertools.chain`: Keras takes a generator only.
+    yield first
+    yield from rest
+
+
+def _plan(model: keras.Model, x: Any, arrays: bool) -> tuple[Any, Plan, tuple]:
+    """The data, how the model is run on it, and the shape of an output."""
+    cache = _cache_of(model)
+    key = (_parts_of(model), _signature(x) if arrays else None)
+    if model.built and key in cache.plans:
+        return x, *cache.plans[key]
+    rows = x
+    if not arrays:
+        x, rows = _first_rows(x)
+    symbolic = getattr(model, "inputs", None)
+    fixed = symbolic[0].shape[0] if model.built and symbolic else None
+    few = tree.map_structure(lambda leaf: leaf[: fixed or _TRIED_ROWS], rows)
+    few = _in_float_type(tree.map_structure(ops.convert_to_tensor, few))
+    _build(model, few)
+    plan, output = make_plan(model, few)
+    _check_one_output(output)
+    cache.plans = {(_parts_of(model), key[1]): (plan, tuple(output.shape))}
+    return x, plan, tuple(output.shape)
+
+
+def _parts_of(model: keras.Model) -> tuple:
+    layers = tuple(id(layer) for layer in _keras.all_layers(model))
+    return layers, tuple(id(g) for g in _keras.seed_generators(model))
+
+
+def _signature(x: Any) -> tuple:
+    return tuple((leaf.shape[1:], str(leaf.dtype)) for leaf in tree.flatten(x))
+
+
+def _build(model: keras.Model, few: Any) -> None:
     if model.built:
         return
-    if not arrays:
-        raise ValueError(
-            "`model` must be built, or `x` be arrays from which it can be: call "
-            f"it on a batch first. Received: an unbuilt model {model.name!r} and "
-            f"x of type {type(x).__name__}"
-        )
     if isinstance(model, keras.Sequential):
-        model.build((None, *x.shape[1:]))
+        model.build((None, *few.shape[1:]))
         return
     # Layers may own seed generators before they are built.
-    states = {id(g): (g, ops.copy(g.state.value)) for g in seed_generators(model)}
-    model(_in_float_type(tree.map_structure(lambda leaf: leaf[:1], x)))
-    for generator, state in states.values():
-        generator.state.assign(state)
+    states = [(g.state, ops.copy(g.state.value)) for g in _keras.seed_generators(model)]
+    model(few)
+    for state, value in states:
+        state.assign(value)
 
 
-def _default_batch_size(model, samples):
-    shape = getattr(model, "output_shape", None) or (None, 1)
-    size = shape[-1] if isinstance(shape[-1], int) else 1
-    return rows_at_a_time(model, samples, size)
+def _check_one_output(output: Any) -> None:
+    if not ops.is_tensor(output):
+        raise ValueError(
+            "`model` must have one output, a tensor of params. Received: an "
+            f"output of type {type(output).__name__}. Predict one at a time: "
+            "`keras.Model(model.inputs, output)`"
+        )
 
 
-def _sampler(model, samples, family, keep_samples):
+def _check_fit(model: keras.Model, family: Family, shape: tuple) -> None:
+    try:
+        if len(shape) < (2 if getattr(model, "member_axis", None) is None else 3):
+            raise ValueError("The output must have shape (batch, ..., P * D)")
+        family.units(shape[-1])
+    except ValueError as error:
+        raise ValueError(
+            f"`family` must fit the output of `model`. {error}. "
+            f"Received: family={family!r}, output of shape {shape}"
+        ) from error
+
+
+def _warn_of_no_randomness(model: keras.Model, samples: int) -> None:
+    if getattr(model, "member_axis", None) is None:
+        warnings.warn(
+            f"The model {model.name!r} is not random at inference: it runs once "
+            f"instead of {samples} times, and the epistemic part is 0. Dropout, for "
+            "example, is random here as `uq.MCDropout` only, or in the model that "
+            "`uq.to_mc_dropout` returns.",
+            stacklevel=3,
+        )
+
+
+def _sampler(
+    model: keras.Model, samples: int, plan: Plan, family: Family, keep_samples: bool
+) -> Sampler:
     """The sampler of this model, from an earlier call where there was one."""
-    # In a plain dict of the instance: Keras neither tracks nor saves it, and
-    # it is garbage with the model.
-    cache = model.__dict__.setdefault(_CACHE, _Cache())
-    layers = tuple(id(layer) for layer in model._flatten_layers())
-    generators = tuple(id(g) for g in seed_generators(model))
-    key = (samples, family, keep_samples, layers, generators)
+    cache = _cache_of(model)
+    key = (samples, id(plan), family, keep_samples)
     if key not in cache.samplers:
         while len(cache.samplers) >= _CACHED_SAMPLERS:
             del cache.samplers[next(iter(cache.samplers))]
-        if keep_samples:
-            summary = _batch_first
-        elif isinstance(family, ClassFamily):
-            summary = _class_moments(family)
-        else:
-            summary = _moments(family)
-        cache.samplers[key] = Sampler(model, samples, family, summary)
+        summary = _batch_first if keep_samples else _moments_of(family)
+        cache.samplers[key] = Sampler(model, samples, plan, summary)
     return cache.samplers[key]
 
 
 class _Cache:
     """Not a dict: Keras would look for layers in it when it saves the model."""
 
-    def __init__(self):
-        self.samplers = {}
+    def __init__(self) -> None:
+        self.plans: dict[tuple, tuple[Plan, tuple]] = {}
+        self.samplers: dict[tuple, Sampler] = {}
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict) -> "_Cache":
         return _Cache()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return _Cache, ()
 
 
-def _batch_first(params):
+def _cache_of(model: keras.Model) -> _Cache:
+    # In a plain dict of the instance: Keras neither tracks nor saves it, and
+    # it is garbage with the model.
+    return model.__dict__.setdefault(_CACHE, _Cache())
+
+
+def _batch_first(params: Tensor) -> dict[str, Tensor]:
     return {"samples": ops.swapaxes(params, 0, 1)}
 
 
-def _moments(family):
-    def moments(params):
-        means = family.mean(params)
-        mean = ops.mean(means, axis=0)
-        return {
-            "mean": mean,
-            "aleatoric": ops.mean(family.variance(params), axis=0),
-            "epistemic": ops.mean(ops.square(means - mean), axis=0),
-        }
+def _moments_of(family: Family) -> Callable[[Tensor], dict[str, Tensor]]:
+    def summary(params):
+        found = mixture.total_variance(family.mean(params), family.variance(params))
+        found = dict(zip(("mean", "aleatoric", "epistemic"), found, strict=True))
+        if isinstance(family, ClassFamily):
+            found["entropy"] = ops.mean(family.entropy(params), axis=0)
+        return {**found, "known": ops.all(family.in_domain(params), axis=0)}
 
-    return moments
+    return summary
 
 
-def _class_moments(family):
-    def moments(params):
-        entropy = ops.mean(family.entropy(params), axis=0)
-        return {**_moments(family)(params), "entropy": entropy}
-
-    return moments
+def _moments(
+    output: dict[str, Tensor], unknown: np.ndarray, family: Family, passes: int
+) -> Moments:
+    known = np.asarray(output.pop("known"))
+    outside = ~known & ~unknown.reshape(-1, *[1] * (known.ndim - 1))
+    mixture.warn_of_rows(outside, family, stacklevel=4)
+    found = [to_numpy(value) for value in output.values()]
+    for value in found:
+        value[~known] = np.nan
+        value[unknown] = np.nan
+    kind = ClassMoments if isinstance(family, ClassFamily) else Moments
+    return kind(*found, family, passes)

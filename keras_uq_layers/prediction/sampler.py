@@ -1,14 +1,20 @@
 """The private model behind `predict`: all passes of a model in one graph."""
 
+import dataclasses
+import functools
 import math
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
-from keras.backend import standardize_dtype
+from keras import tree
 
-from keras_uq_layers.prediction.prediction import CHECKED_ROWS
-from keras_uq_layers.prediction.prediction import central_density
+from keras_uq_layers import _keras
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Tensor
 
 # Rows of a batch are chosen so that the widest activation of one pass has
 # at most this many entries (16 MB in float32), as have the params of a batch.
@@ -17,16 +23,24 @@ _MOST_ROWS = 8192
 _ROWS_OF_UNKNOWN_MODELS = 256
 
 
-class _Plan:
-    """What is found out about the model; a plain object, not seen by Keras."""
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How the passes of a model are run; a plain object, not seen by Keras."""
 
-    random = None  # whether a pass draws random numbers at all
-    head = None  # the deterministic part, from the inputs to a cut
-    tail = None  # the rest, from the cut to the output
+    # Of the seed generators from which a pass draws.
+    seed_states: list[keras.Variable]
+    # Whether the numbers drawn come from elsewhere, too.
+    hidden: bool
+    # The deterministic part and the rest, as functions, or None.
+    cut: tuple[Callable[..., Tensor], Callable[..., Tensor]] | None
+
+    @property
+    def random(self) -> bool:
+        return self.hidden or bool(self.seed_states)
 
 
 class Sampler(keras.Model):
-    """Maps `x` to what is wanted of `samples` passes of another model.
+    """Maps `x` to `samples` passes of another model, or to a summary of them.
 
     The passes run in one loop in the graph. In pass `s` the seed generator
     `g` starts from the state `[k(seed, s, g), 0]`. All passes run inside a
@@ -36,32 +50,39 @@ class Sampler(keras.Model):
         model: A built Keras model with one output `(B, ..., P * D)`, or
             `(B, M, ..., P * D)` where its `member_axis` is 1.
         samples: Number of passes.
-        family: A `families.Family`.
+        plan: A `Plan` of the model, from `make_plan`.
         summary: Function from params `(S, B, ..., P * D)` to what the batch
-            returns: a dict of tensors, `B` first. Added to it is `density`,
-            by which it shows that params are outside their domain.
+            returns: a dict of tensors, `B` first. `unknown` is added to it:
+            the rows of the batch in which an input is NaN.
     """
 
-    def __init__(self, model, samples, family, summary):
+    def __init__(
+        self,
+        model: keras.Model,
+        samples: int,
+        plan: Plan,
+        summary: Callable[[Tensor], dict[str, Tensor]],
+    ) -> None:
         # No autocast: the model gets its inputs as they are.
         super().__init__(autocast=False, dtype="float32", name="predict")
         self.model = model
-        self.family = family
+        self.samples = samples if plan.random else 1
         self.summary = summary
-        self.plan = _Plan()
-        self.generators = seed_generators(model)
+        self.plan = plan
         self.seed_states = self.add_weight(
             name="seed_states",
-            shape=(samples, len(self.generators), 2),
-            dtype=standardize_dtype(self.generators[0].state.dtype),
+            shape=(self.samples, len(plan.seed_states), 2),
+            dtype=plan.seed_states[0].dtype if plan.seed_states else "int32",
             initializer="zeros",
             trainable=False,
         )
         self.built = True
+        # Numbers from NumPy, for example, would become constants of a graph.
         # XLA is the slower one here on a CPU; JAX has no other compiler.
-        self.compile(jit_compile=keras.backend.backend() == "jax")
+        jit = keras.backend.backend() == "jax" and not plan.hidden
+        self.compile(run_eagerly=plan.hidden, jit_compile=jit)
 
-    def seed(self, seed):
+    def seed(self, seed: int) -> None:
         """Makes pass `s` a function of `(seed, s)` alone."""
         # Row by row: the first passes are the same however many there are.
         keys = np.random.default_rng(seed).integers(
@@ -70,140 +91,172 @@ class Sampler(keras.Model):
         states = np.stack([keys, np.zeros_like(keys)], axis=-1)
         self.seed_states.assign(states.astype(self.seed_states.dtype))
 
-    def call(self, inputs, training=False):
-        values = [(v, v.value) for v in self.model.variables]
+    def call(self, inputs: Any, training: bool = False) -> dict[str, Tensor]:
+        plan = self.plan
+        values = current_values(self.model)
         states = ops.convert_to_tensor(self.seed_states)
 
-        def run(function, argument, s):
-            with self._scope(values, s):
+        def run(function, argument, state):
+            with Watch([*values, *zip(plan.seed_states, state, strict=True)]):
                 return function(argument)
 
-        if self.plan.random is None:
-            self._make_plan(inputs, values, states[0])
-        if not self.plan.random:
-            return self._summarize(run(self._whole, inputs, states[0])[None])
-        if self.plan.tail is None:
-            function, argument = self._whole, inputs
-        else:
-            function = self.plan.tail
-            argument = run(self.plan.head, inputs, states[0])
-        return self._summarize(ops.map(lambda s: run(function, argument, s), states))
+        function, argument = self._whole, inputs
+        if plan.cut is not None:
+            head, function = plan.cut
+            argument = run(head, inputs, _rows(states[0], plan))
 
-    def _whole(self, inputs):
+        def one_pass(state):
+            return run(function, argument, _rows(state, plan))
+
+        if self.samples == 1:
+            outputs = one_pass(states[0])[None]
+        elif plan.hidden:
+            outputs = ops.stack([one_pass(states[s]) for s in range(self.samples)])
+        else:
+            outputs = ops.map(one_pass, states)
+        outputs = _members_as_passes(self.model, outputs)
+        return {**self.summary(outputs), "unknown": _unknown(inputs)}
+
+    def _whole(self, inputs: Any) -> Tensor:
         return self.model(inputs, training=False)
 
-    def _scope(self, values, states):
-        mapping = {id(v): (v, value) for v, value in values}
-        for i, generator in enumerate(self.generators):
-            mapping[id(generator.state)] = (generator.state, states[i])
-        return keras.StatelessScope(list(mapping.values()))
 
-    def _make_plan(self, inputs, values, states):
-        """Finds out which generators a pass draws from, by one pass.
+class Watch(keras.StatelessScope):
+    """A scope in which nothing is assigned, that notes what would have been.
 
-        In a graph this pass is only traced: nothing uses its output.
-        """
-        scope = self._scope(values, states)
-        start = [scope.get_current_value(g.state) for g in self.generators]
-        with scope:
-            output = self._whole(inputs)
-        self._check_output(output)
-        drawn = [
-            g
-            for g, state in zip(self.generators, start, strict=True)
-            if scope.get_current_value(g.state) is not state
-        ]
-        cut = find_cut(self.model, drawn) if drawn else None
-        if cut is not None:
-            self.plan.head, self.plan.tail = cut
-        self.plan.random = bool(drawn)
+    A `Dropout(0.5)(h, training=True)` in a functional model stays random.
+    """
 
-    def _check_output(self, output):
-        if not ops.is_tensor(output):
-            raise ValueError(
-                "`model` must have one output, a tensor of params. Received: an "
-                f"output of type {type(output).__name__}. Predict one at a time: "
-                "`keras.Model(model.inputs, output)`"
-            )
-        shape = tuple(output.shape)
-        try:
-            if len(shape) < (2 if self._member_axis is None else 3):
-                raise ValueError("The output must have shape (batch, ..., P * D)")
-            self.family.units(shape[-1])
-        except ValueError as error:
-            raise ValueError(
-                f"`family` must fit the output of `model`. {error}. "
-                f"Received: family={self.family!r}, output of shape {shape}"
-            ) from error
+    def __init__(self, values: Iterable[tuple[keras.Variable, Tensor]]) -> None:
+        super().__init__(list(values))
+        self.assigned: list[keras.Variable] = []
+        self._training = _keras.keeping_recorded_training()
+
+    def add_update(self, update: tuple[keras.Variable, Tensor]) -> None:
+        self.assigned.append(update[0])
+        super().add_update(update)
+
+    def __enter__(self) -> "Watch":
+        self._training.__enter__()
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._training.__exit__(*error)
 
     @property
-    def _member_axis(self):
-        return getattr(self.model, "member_axis", None)
-
-    def _summarize(self, outputs):
-        """From passes `(S, B, ...)` or `(S, B, M, ...)` to the summary."""
-        if self._member_axis is not None:
-            outputs = ops.swapaxes(outputs, 1, 2)
-            shape = ops.shape(outputs)
-            outputs = ops.reshape(outputs, (shape[0] * shape[1], *shape[2:]))
-        density = central_density(self.family, outputs[0, :CHECKED_ROWS])
-        return {**self.summary(outputs), "density": density}
+    def seed_states(self) -> list[keras.Variable]:
+        """The states of all seed generators that were drawn from, each once."""
+        found = {id(v): v for v in self.assigned if v.name == "seed_generator_state"}
+        return list(found.values())
 
 
-def seed_generators(model):
-    """All seed generators that a pass of the model may draw from."""
-    # `keras.random` draws from the global one where it is given no seed.
-    from keras.src.random.seed_generator import global_seed_generator
-
-    found = [global_seed_generator()]
-    for layer in model._flatten_layers():
-        found.extend(layer._seed_generators)
-    return list({id(g): g for g in found}.values())
+def current_values(model: keras.Model) -> list[tuple[keras.Variable, Tensor]]:
+    return [(v, v.value) for v in model.variables]
 
 
-def find_cut(model, drawn):
+def make_plan(model: keras.Model, x: Any) -> tuple[Plan, Tensor]:
+    """Finds out by two passes whether a model is random at inference, and how.
+
+    It is if a seed generator moves in a pass, whoever owns it. If two passes
+    from the same states of all seed generators differ, there are random
+    numbers of which Keras does not know: of NumPy, of `tf.random`.
+
+    Args:
+        model: A built Keras model.
+        x: The first rows of its inputs, as tensors.
+
+    Returns:
+        A `Plan`, and the output of a pass.
+    """
+    values = current_values(model)
+    outputs = []
+    for _ in range(2):
+        with Watch(values) as scope:
+            outputs.append(model(x, training=False))
+    output, again = outputs
+    if not ops.is_tensor(output):
+        return Plan([], False, None), output
+    seed_states = scope.seed_states
+    hidden = not np.array_equal(_as_array(output), _as_array(again), equal_nan=True)
+    if keras.backend.backend() == "jax":
+        # JAX makes numbers of the global generator constants of the graph.
+        global_state = _keras.global_seed_generator().state
+        hidden = hidden or any(state is global_state for state in seed_states)
+    cut = None if hidden or not seed_states else find_cut(model, seed_states)
+    return Plan(seed_states, hidden, cut), output
+
+
+def _as_array(tensor: Tensor) -> Array:
+    return np.asarray(ops.convert_to_numpy(tensor)).astype("float64")
+
+
+def _rows(state: Tensor, plan: Plan) -> list[Tensor]:
+    return [state[i] for i in range(len(plan.seed_states))]
+
+
+def _members_as_passes(model: keras.Model, outputs: Tensor) -> Tensor:
+    """Passes `(S, B, M, ...)` of an ensemble as `(S * M, B, ...)`."""
+    if getattr(model, "member_axis", None) is None:
+        return outputs
+    outputs = ops.swapaxes(outputs, 1, 2)
+    shape = ops.shape(outputs)
+    return ops.reshape(outputs, (shape[0] * shape[1], *shape[2:]))
+
+
+def _unknown(inputs: Any) -> Tensor:
+    """Where an input of an example is NaN: booleans `(B,)`."""
+    found = []
+    for leaf in tree.flatten(inputs):
+        dtype = keras.backend.standardize_dtype(leaf.dtype)
+        if keras.backend.is_float_dtype(dtype):
+            nan = ops.isnan(ops.convert_to_tensor(leaf, sparse=False))
+            found.append(ops.any(ops.reshape(nan, (ops.shape(nan)[0], -1)), axis=1))
+        else:
+            found.append(ops.zeros(ops.shape(leaf)[:1], dtype="bool"))
+    return functools.reduce(ops.logical_or, found)
+
+
+def find_cut(
+    model: keras.Model, drawn: list[keras.Variable]
+) -> tuple[Callable[..., Tensor], Callable[..., Tensor]] | None:
     """Cuts a graph of layers in front of its first random layers.
 
     Args:
         model: A Keras model.
-        drawn: The seed generators that draw at inference.
+        drawn: States of the seed generators that draw at inference.
 
     Returns:
         The deterministic part and the rest, as functions; None for a
         subclassed model, or where the owner of a generator is not found.
     """
-    from keras.src.models.functional import Functional
-
-    if type(model).call not in (Functional.call, keras.Sequential.call):
+    if not _keras.is_graph_of_layers(model):
         return None
     inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
     graph = keras.Function(inputs, model.outputs)
-    wanted = {id(g) for g in drawn}
+    wanted = {id(state) for state in drawn}
     owners = {
-        id(op): {id(g) for part in op._flatten_layers() for g in part._seed_generators}
+        id(op): {id(g.state) for g in _keras.own_seed_generators(op)}
         for op in graph.operations
         if isinstance(op, keras.layers.Layer)
     }
     if not wanted <= set().union(*owners.values()):
         return None
-    random, cut = set(), {}
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for node in graph._nodes_by_depth[depth]:
-            if node.is_input:
-                continue
-            draws = bool(owners.get(id(node.operation), set()) & wanted)
-            if draws or any(id(t) in random for t in node.input_tensors):
-                random.update(id(t) for t in node.outputs)
-                cut.update({id(t): t for t in node.input_tensors})
-    cut = [tensor for key, tensor in cut.items() if key not in random]
-    head = keras.Model(inputs, cut)
-    tail = keras.Function(cut, model.outputs[0])
-    # Not by calling the Function: it would insist on the batch size with which
-    # a Sequential model happened to be built.
-    return head, tail._run_through_graph
+    random: set[int] = set()
+    cut: dict[int, keras.KerasTensor] = {}
+    for operation, arguments, results in _keras.nodes_of(graph):
+        draws = bool(owners.get(id(operation), set()) & wanted)
+        if draws or any(id(t) in random for t in arguments):
+            random.update(id(t) for t in results)
+            cut.update({id(t): t for t in arguments})
+    tensors = [tensor for key, tensor in cut.items() if key not in random]
+    head = keras.Model(inputs, tensors)
+    tail = keras.Function(tensors, model.outputs[0])
+    return head, functools.partial(_keras.run_graph, tail)
 
 
-def rows_at_a_time(model, samples, params_size):
+def rows_at_a_time(model: keras.Model, samples: int, params_size: int) -> int:
     """The default batch size: as large as memory and caches like.
 
     The loop over the passes costs about the same for few rows as for
@@ -211,11 +264,10 @@ def rows_at_a_time(model, samples, params_size):
     have more than 2^22 entries, nor the params of all passes together.
     """
     widths = [
-        math.prod(tensor.shape[1:])
+        math.prod(shape[1:])
         for op in getattr(model, "operations", None) or getattr(model, "layers", [])
-        for node in op._inbound_nodes
-        for tensor in node.outputs
-        if None not in tensor.shape[1:]
+        for shape in _keras.output_shapes(op)
+        if None not in shape[1:]
     ]
     if not widths:
         return _ROWS_OF_UNKNOWN_MODELS
