@@ -35,26 +35,26 @@ def test_one_wrong_row_of_one_pass(family, width, wrong):
     samples[1, 33] = wrong
     with pytest.warns(UserWarning, match=r"^1 of 40 example\(s\) have params") as said:
         prediction = uq.Prediction(samples, family)
-        known = np.arange(ROWS) != 33
-        y = np.ones((ROWS, prediction.mean.shape[-1]))
-        for read in (
-            lambda p: p.mean,
-            lambda p: p.std,
-            lambda p: p.aleatoric_std,
-            lambda p: p.epistemic_std,
-            lambda p: p.interval(0.8)[1],
-            lambda p: p.cdf(y),
-            lambda p: p.crps(y),
-            lambda p: p.log_prob(0.5 * y if family == "beta" else y),
-            lambda p: np.moveaxis(p.sample(2, seed=0), 0, -1),
-        ):
-            values = read(prediction)
-            assert np.isnan(values[33]).all()
-            assert np.isfinite(values[known]).all()
-        np.testing.assert_allclose(
-            prediction.interval(0.8)[0][known], right.interval(0.8)[0][known], rtol=1e-6
-        )
     assert len(said) == 1
+    known = np.arange(ROWS) != 33
+    y = np.ones((ROWS, prediction.mean.shape[-1]))
+    for read in (
+        lambda p: p.mean,
+        lambda p: p.std,
+        lambda p: p.aleatoric_std,
+        lambda p: p.epistemic_std,
+        lambda p: p.interval(0.8)[1],
+        lambda p: p.cdf(y),
+        lambda p: p.crps(y),
+        lambda p: p.log_prob(0.5 * y if family == "beta" else y),
+        lambda p: np.moveaxis(p.sample(2, seed=0), 0, -1),
+    ):
+        values = read(prediction)
+        assert np.isnan(values[33]).all()
+        assert np.isfinite(values[known]).all()
+    np.testing.assert_allclose(
+        prediction.interval(0.8)[0][known], right.interval(0.8)[0][known], rtol=1e-6
+    )
 
 
 def test_quantiles_that_cross():
