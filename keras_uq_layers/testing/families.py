@@ -7,6 +7,8 @@ import numpy as np
 from keras import ops
 
 from keras_uq_layers import families
+from keras_uq_layers.numerics.dtypes import to_numpy
+from keras_uq_layers.testing._gradients import value_and_gradients
 
 # Nodes of the trapezoidal rule in the transformed variable.
 _NODES = 2001
@@ -64,10 +66,6 @@ def check_family(family, *, rows=5, spread=0.5, draws=1000, seed=0):
     _check_draws(family, params, quantiles, draws, seed)
 
 
-def _array(tensor):
-    return np.asarray(ops.convert_to_numpy(tensor), dtype="float64")
-
-
 def _tensor(array):
     return ops.convert_to_tensor(np.asarray(array).astype(_dtype()))
 
@@ -88,7 +86,7 @@ def _exists(method, *args):
 
 
 def _typical(family, units, rows, spread, seed):
-    offset = _array(family.initial_features(units, 1.0))
+    offset = to_numpy(family.initial_features(units, 1.0))
     noise = np.random.default_rng(seed).normal(size=(rows, len(offset)))
     features = (offset + spread * noise).astype(_dtype())
     return ops.convert_to_tensor(family.constrain(ops.convert_to_tensor(features)))
@@ -106,7 +104,7 @@ def _check_layout(family):
             f"`split` gives {len(parts)} parts for `parameters={family.parameters}`"
         )
         np.testing.assert_array_equal(
-            _array(family.join(*parts)), _array(params), "`join` must undo `split`"
+            to_numpy(family.join(*parts)), to_numpy(params), "`join` must undo `split`"
         )
     try:
         family.units(0)
@@ -127,7 +125,7 @@ def _check_constrain(family, seed):
     size = family.params_size(2)
     signs = rng.choice([-1.0, 1.0], size=(200, size))
     wild = (signs * 10 ** rng.uniform(-30, 15, size=(200, size))).astype("float32")
-    params = _array(family.constrain(ops.convert_to_tensor(wild)))
+    params = to_numpy(family.constrain(ops.convert_to_tensor(wild)))
     assert np.isfinite(params).all(), "`constrain` must give finite params"
     for floor in (1e-3, 0.1):
         tame = rng.normal(size=(20, size)).astype(_dtype())
@@ -135,8 +133,8 @@ def _check_constrain(family, seed):
         parts = family.unconstrain_parts(*family.split(params), scale_floor=floor)
         again = family.constrain(family.join(*parts), floor)
         np.testing.assert_allclose(
-            _array(again),
-            _array(params),
+            to_numpy(again),
+            to_numpy(params),
             rtol=1e-4,
             atol=1e-5,
             err_msg="`constrain` must undo `unconstrain_parts`",
@@ -151,7 +149,7 @@ def _quantiles(family, params):
     """Quantiles at all levels, `(levels, rows, 1)`, or None."""
     p = _levels(family).astype(_dtype())[:, None, None]
     try:
-        return _array(family.quantile(p, params))
+        return to_numpy(family.quantile(p, params))
     except NotImplementedError:
         return None
 
@@ -163,10 +161,10 @@ def _check_quantile(family, params, quantiles):
     tolerance = 1e-4
     for level, value in zip(_levels(family), quantiles, strict=True):
         y = _tensor(value)
-        reached = _array(family.cdf(y, params))
+        reached = to_numpy(family.cdf(y, params))
         step = 1.0 if family.discrete else 1e-3 * np.maximum(np.abs(value), 1e-3)
         before = ops.convert_to_tensor((value - step).astype(_dtype()))
-        before = _array(family.cdf(before, params))
+        before = to_numpy(family.cdf(before, params))
         jump = family.discrete | (value <= family.lower) | (value >= family.upper)
         exact = np.abs(reached - level) < tolerance
         crossed = (reached > level - tolerance) & (before < level + tolerance)
@@ -176,34 +174,19 @@ def _check_quantile(family, params, quantiles):
 
 
 def _gradients(function, *arrays):
-    """Gradients of the sum of `function(*arrays)`, on any backend."""
-    tensors = [ops.convert_to_tensor(a) for a in arrays]
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            tape.watch(tensors)
-            total = ops.sum(function(*tensors))
-        found = tape.gradient(total, tensors)
-    elif backend == "jax":
-        import jax
-
-        found = jax.grad(
-            lambda *t: ops.sum(function(*t)), argnums=tuple(range(len(tensors)))
-        )(*tensors)
-    else:
-        tensors = [t.detach().clone().requires_grad_() for t in tensors]
-        ops.sum(function(*tensors)).backward()
-        found = [t.grad for t in tensors]
+    """Gradients of the sum of `function(*arrays)`."""
+    _, found = value_and_gradients(
+        lambda tensors: ops.sum(function(*tensors)),
+        [ops.convert_to_tensor(a) for a in arrays],
+    )
     return [
-        np.zeros(a.shape) if g is None else _array(g)
+        np.zeros(a.shape) if g is None else g
         for a, g in zip(arrays, found, strict=True)
     ]
 
 
 def _check_safety(family, params):
-    params = _array(params).astype("float32")
+    params = to_numpy(params).astype("float32")
     rng = np.random.default_rng(1)
     # One row per target: each typical params with each target.
     targets = np.concatenate(
@@ -215,7 +198,7 @@ def _check_safety(family, params):
     ).astype("float32")
     y = np.tile(targets, len(params))[:, None]
     params = np.repeat(params, len(targets), axis=0)
-    value = _array(family.log_prob(ops.convert_to_tensor(y), params))
+    value = to_numpy(family.log_prob(ops.convert_to_tensor(y), params))
     assert not np.isnan(value).any(), f"`log_prob` is NaN at y={y[np.isnan(value)]}"
     assert (value < np.inf).all(), f"`log_prob` is inf at y={y[value == np.inf]}"
     gradients = _gradients(family.log_prob, y, params)
@@ -271,7 +254,7 @@ def _pairwise(method, y, params):
     rows, nodes = y.shape
     repeated = ops.repeat(params, nodes, axis=0)
     flat = ops.convert_to_tensor(y.reshape(-1, 1).astype(_dtype()))
-    return _array(method(flat, repeated)).reshape(rows, nodes)
+    return to_numpy(method(flat, repeated)).reshape(rows, nodes)
 
 
 def _check_integrals(family, params, quantiles):
@@ -298,12 +281,12 @@ def _check_integrals(family, params, quantiles):
     variance = (mass * (y - mean[:, None]) ** 2).sum(axis=1) / total
     unit = np.sqrt(variance)
     if _exists(family.mean, params):
-        error = np.abs(_array(family.mean(params))[:, 0] - mean) / unit
+        error = np.abs(to_numpy(family.mean(params))[:, 0] - mean) / unit
         assert (error < 10 * tolerance).all(), (
             f"`mean` is off by {error.max():.2g} standard deviations"
         )
     if _exists(family.variance, params):
-        ratio = _array(family.variance(params))[:, 0] / variance
+        ratio = to_numpy(family.variance(params))[:, 0] / variance
         # Heavy tails: the square is integrated only as far as the grid goes.
         assert (np.abs(ratio - 1) < 100 * tolerance).all(), (
             f"`variance` is off by the factors {ratio}"
@@ -340,7 +323,7 @@ def _check_crps(family, params, y, weight, cdf, unit, tolerance):
                 + np.where(y <= target, cdf, 1.0 - cdf) ** 2
             )
         expected = (squares * weight).sum(axis=1)
-        got = _array(family.crps(_tensor(target), params))
+        got = to_numpy(family.crps(_tensor(target), params))
         error = np.abs(got[:, 0] - expected) / unit
         assert (error < 30 * tolerance).all(), (
             f"`crps` is off its integral by {error.max():.2g} standard deviations"
@@ -364,8 +347,8 @@ def _check_unit(family, params):
         shift = ops.zeros_like(shift)
         moved = family.rescale(params, factor)
     y = family.sample(params, seed=0)
-    there = _array(family.log_prob(shift + factor * y, moved))
-    here = _array(family.log_prob(y, params)) - np.log(_array(factor)).sum()
+    there = to_numpy(family.log_prob(shift + factor * y, moved))
+    here = to_numpy(family.log_prob(y, params)) - np.log(to_numpy(factor)).sum()
     np.testing.assert_allclose(
         there,
         here,
@@ -376,14 +359,14 @@ def _check_unit(family, params):
 
 
 def _check_draws(family, params, quantiles, draws, seed):
-    rows = len(_array(params))
+    rows = len(to_numpy(params))
     noise = family.draw_noise((3, rows, 1), seed=seed)
     if not _exists(lambda: family.sample(params, (3,), noise=noise)):
         return
-    first = _array(family.sample(params, (3,), noise=noise))
-    second = _array(family.sample(params, (3,), noise=noise))
+    first = to_numpy(family.sample(params, (3,), noise=noise))
+    second = to_numpy(family.sample(params, (3,), noise=noise))
     np.testing.assert_array_equal(first, second, "the same noise, the same draw")
-    sample = _array(family.sample(params, (draws,), seed=seed))
+    sample = to_numpy(family.sample(params, (draws,), seed=seed))
     assert sample.shape == (draws, rows, 1), (
         f"`sample` has shape {sample.shape}, expected {(draws, rows, 1)}"
     )
@@ -393,7 +376,7 @@ def _check_draws(family, params, quantiles, draws, seed):
     if quantiles is None or not _exists(family.cdf, _tensor(quantiles[0]), params):
         return
     for level, point in zip(_levels(family), quantiles, strict=True):
-        expected = _array(family.cdf(_tensor(point), params))
+        expected = to_numpy(family.cdf(_tensor(point), params))
         share = (sample <= point).mean(axis=0)
         error = 5 * np.sqrt(expected * (1 - expected) / draws) + 1e-3
         assert (np.abs(share - expected) < error).all(), (
