@@ -55,6 +55,23 @@ def saturates(product, dtype):
     return keras.backend.backend() == "jax" and abs(product) > largest / _HEADROOM
 
 
+def of_parts(family, method):
+    """A method of a family as a function of the target and of each parameter."""
+
+    def function(y, *parts):
+        params = keras.ops.stack(parts, axis=-1)
+        target = keras.ops.convert_to_tensor(y)[..., None]
+        return getattr(family, method)(target, params)[..., 0]
+
+    function.__name__ = f"{family.name}_{method}"
+    return function
+
+
+def flush(scale):
+    """How much z moves where a difference is flushed to zero, over eps."""
+    return mpmath.mpf(2) ** (52 - 125) / scale
+
+
 def check_function(function, exact, rows, dtype):
     """Values and gradients of `function` at many points against the exact ones.
 
@@ -64,13 +81,16 @@ def check_function(function, exact, rows, dtype):
             `(exact, condition)`, or triples with a product that may overflow
             on JAX (see `saturates`): for the value, then for the gradient with
             respect to each argument; the tolerance is `condition * eps`. A
-            condition of None skips that gradient.
+            condition `(condition, amplified)` adds `amplified` times the
+            smallest normal number: an intermediate result that was flushed to
+            zero, times the factor that follows it. None skips that gradient.
         rows: List of tuples, one argument list per point.
         dtype: Dtype of the arguments.
     """
     columns = [np.array(column).astype(dtype) for column in zip(*rows, strict=True)]
     value, gradients = value_and_gradients(function, *columns)
-    eps = float(ml_dtypes.finfo(result_dtype(dtype)).eps)
+    info = ml_dtypes.finfo(result_dtype(dtype))
+    eps, tiny = float(info.eps), float(info.tiny)
     half = dtype in ("float16", "bfloat16")
     for i in range(len(rows)):
         arguments = [mpmath.mpf(float(c[i].astype("float64"))) for c in columns]
@@ -89,6 +109,7 @@ def check_function(function, exact, rows, dtype):
             if product and saturates(product[0], dtype) and np.isinf(got[i]):
                 assert (got[i] > 0) == (result > 0), f"{name} at {arguments}"
                 continue
-            assert_close(
-                got[i], result, condition * eps, dtype, f"{name} at {arguments}"
-            )
+            if not isinstance(condition, tuple):
+                condition = condition, 0
+            tolerance = condition[0] * eps + condition[1] * tiny
+            assert_close(got[i], result, tolerance, dtype, f"{name} at {arguments}")

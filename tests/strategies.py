@@ -32,6 +32,13 @@ def _exponents(dtype, low, high):
     return st.floats(max(low, smallest), min(high, largest))
 
 
+def normalised(x, dtype="float32"):
+    """`x`, or the zero of its sign where the dtype would hold a subnormal number."""
+    return (
+        x if abs(x) >= float(ml_dtypes.finfo(dtype).tiny) else float(np.copysign(0, x))
+    )
+
+
 def positives(dtype="float32", low=-400, high=400):
     """Positive numbers from `10**low` to `10**high`, within the dtype."""
     return _exponents(dtype, low, high).map(lambda e: float(10.0**e))
@@ -47,7 +54,7 @@ def reals(dtype="float32", low=-400, high=400):
     )
     return st.one_of(
         signed,
-        st.floats(-10.0, 10.0, allow_subnormal=False),
+        st.floats(-10.0, 10.0).map(lambda x: normalised(x, dtype)),
         st.sampled_from([0.0, -0.0, largest, -largest] if high >= 400 else [0.0, -0.0]),
     )
 
@@ -74,3 +81,21 @@ def arrays(elements, dtype="float32", max_dims=3, min_dims=0):
             )
         )
     )
+
+
+@st.composite
+def location_scale(draw, spread=None, low=-400, high=400):
+    """A dtype, and rows `(y, loc, scale)`; with `spread`, y near loc."""
+    dtype = draw(dtypes())
+    rows = []
+    for _ in range(draw(st.integers(1, 4))):
+        loc = draw(reals(dtype, low, high))
+        scale = draw(positives(dtype, max(low, -30), min(high, 30)))
+        y = draw(reals(dtype, low, high))
+        if spread is not None:
+            y = normalised(loc + scale * draw(st.floats(-spread, spread)), dtype)
+        largest = float(np.finfo("float32").max) if dtype != "float16" else 6e4
+        if not abs(y) < largest:
+            y = 0.0
+        rows.append((y, loc, scale))
+    return dtype, rows

@@ -19,9 +19,9 @@ FILES = {
     "layers": ["layers/test_harness.py", "layers/test_kl_policy.py", "upstream"],
     "numbers": [
         "families/test_exact.py",
+        "families/test_location_scale.py",
         "numerics/test_bump.py",
         "numerics/test_incomplete.py",
-        "numerics/test_laplace.py",
         "numerics/test_positive.py",
     ],
 }

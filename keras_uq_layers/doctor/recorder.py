@@ -1,8 +1,6 @@
-"""Records the inputs and outputs of every layer of a model during a pass."""
+"""Sees what every layer of a model is given and gives, for one pass."""
 
 import contextlib
-from collections.abc import Callable
-from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
@@ -12,11 +10,10 @@ import keras
 from keras import tree
 
 from keras_uq_layers import _keras
-from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._tag import attach_family
 from keras_uq_layers.families._tag import attached_family
 
-# Not recorded inside: these layers call others in a loop or with other weights.
+# What they call is called in a loop, or with other weights: they count whole.
 _OPAQUE = (keras.layers.RNN, keras.layers.Wrapper)
 
 
@@ -31,7 +28,7 @@ class Call:
     leaf: bool = True  # no other layer was called inside
 
     @property
-    def path(self) -> str:
+    def path(self):
         return self.layer.path or self.layer.name
 
 
@@ -48,7 +45,7 @@ class Crossentropy:
 
 @dataclass
 class Record:
-    """The record of one pass.
+    """What was seen in one pass.
 
     `calls` are in the order in which they returned: a layer comes after the
     layers inside of it, so that the first fault is the innermost one. `losses`
@@ -63,7 +60,7 @@ class Record:
 
 
 @contextlib.contextmanager
-def recording(shifts: dict[int, Tensor] | None = None) -> Iterator[Record]:
+def recording(shifts=None):
     """Records all calls of Keras layers while the context is open.
 
     Args:
@@ -71,8 +68,7 @@ def recording(shifts: dict[int, Tensor] | None = None) -> Iterator[Record]:
             added to its output, so that the gradient of the zeros is that of
             the output.
     """
-    record = Record()
-    open_calls: list[Call] = []
+    record, open_calls = Record(), []
     call_layer = keras.layers.Layer.__call__
     add_loss = keras.layers.Layer.add_loss
 
@@ -117,7 +113,7 @@ def recording(shifts: dict[int, Tensor] | None = None) -> Iterator[Record]:
         yield record
 
 
-def _observed(function: Callable, name: str, record: Record) -> Callable:
+def _observed(function, name, record):
     def observed(target, output, from_logits=False, *args, **kwargs):
         number = len(record.losses) - 1  # of the loss that calls it
         found = Crossentropy(name, number, target, output, from_logits)
@@ -127,7 +123,7 @@ def _observed(function: Callable, name: str, record: Record) -> Callable:
     return observed
 
 
-def _shifted(outputs: Tensor, shift: Tensor) -> Tensor:
+def _shifted(outputs, shift):
     shifted = outputs + shift
     mask = _keras.mask_of(outputs)
     if mask is not None:

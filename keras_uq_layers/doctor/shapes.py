@@ -9,25 +9,26 @@ from keras import tree
 
 from keras_uq_layers import _keras
 from keras_uq_layers.doctor import outputs
-from keras_uq_layers.doctor.context import Context
-from keras_uq_layers.doctor.context import shape
 from keras_uq_layers.doctor.findings import Finding
-from keras_uq_layers.doctor.findings import Findings
+from keras_uq_layers.doctor.gradients import to_numpy
 from keras_uq_layers.doctor.loss import crossentropy
 from keras_uq_layers.families._classes import ClassFamily
-from keras_uq_layers.layers._head import Head
-from keras_uq_layers.numerics.dtypes import to_numpy
+from keras_uq_layers.losses import FamilyLoss
+from keras_uq_layers.metrics import FamilyMetric
 
 _ROWS = 3  # for the pairs of targets and predictions
 _AFTER_HEAD = (keras.layers.Identity, keras.layers.Reshape, keras.layers.InputLayer)
 
 
-def call_failed(context: Context) -> Findings:
-    """What the model or the loss raised, where no other check explains it."""
+def call_failed(context):
     if context.error is None:
         return
-    explained = (loss_on_params, crossentropy, family_mismatch, no_family)
-    if any(any(check(context)) for check in explained):
+    if context.outputs is not None and (
+        any(loss_on_params(context))
+        or any(crossentropy(context))  # PyTorch checks its targets itself
+        or any(family_mismatch(context))
+        or any(no_family(context))
+    ):
         return
     message = str(context.error).strip().split("\n\nArguments received")[0]
     # Without the names that TensorFlow gives to its kernels.
@@ -43,26 +44,27 @@ def call_failed(context: Context) -> Findings:
             + (f"; the last layer that succeeded is {last}." if last else "."),
         )
         return
+    shapes = [outputs.shape(t) for t in tree.flatten(context.outputs)]
+    given = [outputs.shape(t) for t in tree.flatten(context.y) if t is not None]
     yield Finding(
         "wrong-outputs",
         "y",
-        f"The loss fails for outputs of shape {_shapes(context.outputs)} and y of "
-        f"shape {_shapes(context.y)}. {message}",
+        f"The loss fails for outputs of shape {_listed(shapes)} and y of shape "
+        f"{_listed(given)}. {message}",
         "Give y one entry for each output of the model, in the same order and of the "
         "shape that the loss expects.",
     )
 
 
-def _shapes(structure) -> str:
-    found = [str(shape(t)) for t in tree.flatten(structure) if t is not None]
-    return ", ".join(found) or "nothing"
+def _listed(shapes):
+    return ", ".join(map(str, shapes)) or "nothing"
 
 
-def wrong_outputs(context: Context) -> Findings:
+def wrong_outputs(context):
     for output in outputs.of_model(context):
         if output.target is None or not output.averages or output.head:
             continue
-        y, pred = shape(output.target), shape(output.tensor)
+        y, pred = outputs.shape(output.target), outputs.shape(output.tensor)
         trimmed = [s[:-1] if s and s[-1] == 1 else s for s in (y, pred)]
         if y == pred or trimmed[0] == trimmed[1] or y == trimmed[1] or pred == y[:-1]:
             continue
@@ -78,7 +80,7 @@ def wrong_outputs(context: Context) -> Findings:
         )
 
 
-def shapes_broadcast(context: Context) -> Findings:
+def shapes_broadcast(context):
     """A loss on some rows must be the mean of the loss on each of them."""
     for output in outputs.of_model(context):
         if not output.custom or output.target is None or context.rows < _ROWS:
@@ -89,39 +91,54 @@ def shapes_broadcast(context: Context) -> Findings:
             continue
         y, pred = y[rows], pred[rows]
         together = outputs.value(output.loss, y, pred)
-        pairs = np.array(
-            [
-                [outputs.value(output.loss, y[[i]], pred[[j]]) for j in range(_ROWS)]
-                for i in range(_ROWS)
-            ]
-        )
-        single = pairs.diagonal().mean()
-        all_pairs, each_row = (
-            np.isclose(together, mean, rtol=1e-4, atol=1e-6)
-            for mean in (pairs.mean(), single)
-        )
-        if all_pairs and not each_row:
+        each = np.arange(_ROWS)
+        single = [
+            outputs.value(output.loss, y[i : i + 1], pred[i : i + 1]) for i in each
+        ]
+        pairs = [
+            outputs.value(output.loss, y[i : i + 1], pred[j : j + 1])
+            for i in each
+            for j in each
+        ]
+        close = {"rtol": 1e-4, "atol": 1e-6}
+        if np.isclose(together, np.mean(single), **close):
+            continue
+        if np.isclose(together, np.mean(pairs), **close):
             yield Finding(
                 "shapes-broadcast",
                 output.name,
                 f"The loss of {_ROWS} rows is {together:.4g}, the mean over all "
                 f"{_ROWS} x {_ROWS} pairs of a target and a prediction; the mean over "
-                f"the rows is {single:.4g}. y has shape {shape(output.target)}, the "
-                f"output {shape(output.tensor)}.",
+                f"the rows is {np.mean(single):.4g}. y has shape "
+                f"{outputs.shape(output.target)}, the output "
+                f"{outputs.shape(output.tensor)}.",
                 "Inside the loss (B,) meets (B, 1), which broadcasts to (B, B): take "
                 "columns as `y_pred[:, :1]`, not `y_pred[:, 0]`, or reshape y the "
                 "same way.",
             )
 
 
-def family_mismatch(context: Context) -> Findings:
-    for output, reader in outputs.readers(context):
+def _readers(context):
+    """Pairs of an output and a loss or metric of this package that reads it."""
+    found = outputs.of_model(context)
+    for output in found:
+        if isinstance(output.loss, FamilyLoss):
+            yield output, output.loss
+    yield from (
+        (output, metric)
+        for output, metric in outputs.metrics(context)
+        if isinstance(metric, FamilyMetric)
+    )
+
+
+def family_mismatch(context):
+    for output, reader in _readers(context):
         made, read = output.family, reader.family
-        if made is None or read is None or made == read:
+        # A name stands for the head's own family of that name.
+        named = reader.get_config().get("family") == getattr(made, "name", None)
+        if None in (made, read) or named or made == read:
             continue
-        if reader.get_config().get("family") == made.name:
-            continue  # A name stands for the head's own family of that name.
-        maker = "loss reads" if output.noted_family is None else "head emits"
+        maker = "head emits" if output.head is not None else "loss reads"
         yield Finding(
             "family-mismatch",
             output.path,
@@ -131,8 +148,8 @@ def family_mismatch(context: Context) -> Findings:
         )
 
 
-def no_family(context: Context) -> Findings:
-    for output, reader in outputs.readers(context):
+def no_family(context):
+    for output, reader in _readers(context):
         if output.noted_family is None and reader.family is None:
             yield Finding(
                 "no-family",
@@ -145,11 +162,11 @@ def no_family(context: Context) -> Findings:
             return
 
 
-def _blocks(head: Head) -> str:
+def _blocks(head):
     return " | ".join(head.family.parameters)
 
 
-def loss_on_params(context: Context) -> Findings:
+def loss_on_params(context):
     for output in outputs.of_model(context):
         if output.head is None or isinstance(output.head.family, ClassFamily):
             continue
@@ -158,14 +175,15 @@ def loss_on_params(context: Context) -> Findings:
                 "loss-on-params",
                 output.head.path,
                 f"'{output.function}' compares y with all "
-                f"{shape(output.tensor)[-1]} params of the head, "
+                f"{outputs.shape(output.tensor)[-1]} params of the head, "
                 f"[{_blocks(output.head)}], not with the mean alone.",
                 "Compile with the likelihood that the head stands for: "
-                "`loss=uq.losses.NegativeLogLikelihood()`.",
+                "`loss=uq.losses.NegativeLogLikelihood("
+                f"{output.head.family.name!r})`.",
             )
 
 
-def metric_on_params(context: Context) -> Findings:
+def metric_on_params(context):
     for output, metric in outputs.metrics(context):
         head = output.head
         if head is None or isinstance(head.family, ClassFamily):
@@ -173,52 +191,53 @@ def metric_on_params(context: Context) -> Findings:
         if isinstance(metric, str):
             metric = keras.metrics.get(metric)
         function = outputs.keras_function(metric)
-        if type(metric) is keras.metrics.RootMeanSquaredError:
-            function = "root_mean_squared_error"
-        elif function not in outputs.REGRESSION:
-            continue
-        yield Finding(
-            "metric-on-params",
-            head.path,
-            f"The metric '{function}' compares y with all params of the head, "
-            f"[{_blocks(head)}]: it averages the error of the mean with the "
-            "difference of y and a scale.",
-            "Use a metric that reads the params, such as "
-            "`uq.metrics.NegativeLogLikelihood()` or `uq.metrics.CRPS()`, or "
-            "score `uq.predict(model, x).mean`.",
-        )
+        root = type(metric) is keras.metrics.RootMeanSquaredError
+        if function in outputs.REGRESSION or root:
+            function = function or "root_mean_squared_error"
+            yield Finding(
+                "metric-on-params",
+                head.path,
+                f"The metric '{function}' compares y with all params of the head, "
+                f"[{_blocks(head)}]: it averages the error of the mean with the "
+                "difference of y and a scale.",
+                "Use a metric that reads the params, such as "
+                "`uq.metrics.NegativeLogLikelihood()` or `uq.metrics.CRPS()`, or "
+                "score `uq.predict(model, x).mean`.",
+            )
 
 
-def accuracy_of_logits(context: Context) -> Findings:
+def accuracy_of_logits(context):
     for output, metric in outputs.metrics(context):
         named = metric in ("accuracy", "acc", "binary_accuracy")
-        binary = named or isinstance(metric, keras.metrics.BinaryAccuracy)
-        if binary and output.bernoulli_logits:
-            logits = to_numpy(output.tensor)
-            between = np.mean((logits > 0.0) & (logits <= 0.5))
+        if output.bernoulli_logits and (
+            named or isinstance(metric, keras.metrics.BinaryAccuracy)
+        ):
             yield Finding(
                 "accuracy-of-logits",
                 output.path,
                 "This metric compares the output with 0.5, and the output is a logit: "
-                f"the border between the classes is 0, and {between:.0%} of the "
-                "logits in the batch lie in between.",
+                f"the border between the classes is 0, and {_between(output):.0%} of "
+                "the logits in the batch lie in between.",
                 "Use `uq.metrics.Accuracy()` after a head, "
                 "`uq.metrics.Accuracy('bernoulli')` otherwise.",
             )
 
 
-def layer_after_head(context: Context) -> Findings:
+def _between(output):
+    logits = to_numpy(output.tensor)
+    return np.mean((logits > 0.0) & (logits <= 0.5))
+
+
+def layer_after_head(context):
     made = {id(call.outputs): call for call in outputs.head_calls(context)}
     for call in context.calls:
         if not call.leaf or isinstance(call.layer, _AFTER_HEAD):
             continue
+        learns = isinstance(call.layer, keras.layers.Layer) and call.layer.weights
         activation = getattr(call.layer, "activation", keras.activations.linear)
-        changes = (
-            call.layer.weights
-            or activation is not keras.activations.linear
-            or isinstance(call.layer, keras.layers.Dropout)
-        )
-        if not changes or not _keras.is_keras(call.layer):
+        acts = activation is not keras.activations.linear
+        drops = isinstance(call.layer, keras.layers.Dropout)
+        if not _keras.is_keras(call.layer) or not (learns or acts or drops):
             continue
         for tensor in tree.flatten((call.args, call.kwargs)):
             if id(tensor) in made and ops.is_tensor(tensor):
@@ -228,7 +247,7 @@ def layer_after_head(context: Context) -> Findings:
                     call.path,
                     f"This {type(call.layer).__name__} receives the params "
                     f"[{_blocks(head.layer)}] of {head.path} and mixes or changes "
-                    "them: its output is no distribution any more.",
+                    "them: what it emits is no distribution any more.",
                     "Put the head last. To use a draw from it in later layers, put "
                     "`uq.NormalSampling()` in between.",
                 )
@@ -240,8 +259,8 @@ CHECKS = [
     shapes_broadcast,
     family_mismatch,
     no_family,
+    accuracy_of_logits,
     loss_on_params,
     metric_on_params,
-    accuracy_of_logits,
     layer_after_head,
 ]

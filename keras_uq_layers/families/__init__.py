@@ -3,7 +3,9 @@
 import keras
 
 from keras_uq_layers import _namespace
-from keras_uq_layers.families.base import Family
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers.families._base import Family
 from keras_uq_layers.families.bernoulli import Bernoulli
 from keras_uq_layers.families.beta import Beta
 from keras_uq_layers.families.categorical import Categorical
@@ -20,33 +22,35 @@ from keras_uq_layers.families.quantiles import Quantiles
 from keras_uq_layers.families.student_t import StudentT
 from keras_uq_layers.families.truncated_normal import TruncatedNormal
 
-_BY_NAME = {
-    cls.name: cls
-    for cls in (
-        Normal,
-        Laplace,
-        StudentT,
-        LogNormal,
-        Gamma,
-        Beta,
-        Poisson,
-        NegativeBinomial,
-        CensoredNormal,
-        TruncatedNormal,
-        MultivariateNormal,
-        Bernoulli,
-        Categorical,
-    )
-}
-
-# These need an argument: how to write them instead of the name.
+# Every family, in the order of the catalogue. Those with a required argument
+# have no name of their own: `_AS_OBJECT` says how to write them.
+_FAMILIES: tuple[type[Family], ...] = (
+    Normal,
+    Laplace,
+    StudentT,
+    LogNormal,
+    Gamma,
+    Beta,
+    Poisson,
+    NegativeBinomial,
+    CensoredNormal,
+    TruncatedNormal,
+    NormalMixture,
+    MultivariateNormal,
+    Quantiles,
+    Bernoulli,
+    Categorical,
+)
 _AS_OBJECT = {
     NormalMixture.name: "families.NormalMixture(components=5)",
     Quantiles.name: "families.Quantiles(levels=[0.1, 0.5, 0.9])",
 }
+_BY_NAME = {cls.name: cls for cls in _FAMILIES if cls.name not in _AS_OBJECT}
+
+__all__ = ["Family", "get", "serialize", *(cls.__name__ for cls in _FAMILIES)]
 
 
-def get(identifier):
+def get(identifier: Identifier) -> Family:
     """The family of that name, or the family itself.
 
     Args:
@@ -84,7 +88,7 @@ def get(identifier):
     )
 
 
-def serialize(family):
+def serialize(family: Family | str | None) -> Config | str | None:
     """The form of a family in a config, understood by `get`.
 
     Args:
@@ -97,26 +101,5 @@ def serialize(family):
         return family
     return keras.saving.serialize_keras_object(family)
 
-
-__all__ = [
-    "Bernoulli",
-    "Beta",
-    "Categorical",
-    "CensoredNormal",
-    "Family",
-    "Gamma",
-    "Laplace",
-    "LogNormal",
-    "MultivariateNormal",
-    "NegativeBinomial",
-    "Normal",
-    "NormalMixture",
-    "Poisson",
-    "Quantiles",
-    "StudentT",
-    "TruncatedNormal",
-    "get",
-    "serialize",
-]
 
 _namespace.define(__name__)

@@ -2,9 +2,12 @@
 
 import math
 import numbers
+from typing import Any
 
 from keras_uq_layers import arguments
-from keras_uq_layers.families.location_scale import LocationScale
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families._location_scale import LocationScale
 
 
 class BoundedNormal(LocationScale):
@@ -12,22 +15,32 @@ class BoundedNormal(LocationScale):
 
     closed = True
 
-    def __init__(self, lower=0.0, upper=math.inf):
+    def __init__(
+        self, lower: float | None = 0.0, upper: float | None = math.inf
+    ) -> None:
         self.lower = _bound("lower", lower)
         self.upper = _bound("upper", upper)
         if self.lower >= self.upper:
             raise arguments.error("upper", f"above `lower={lower}`", upper)
 
-    def initial_parts(self, scale):
+    def _read(self, params: Tensor) -> tuple[Tensor, Tensor, float, float]:
+        loc, scale = self.split(params)
+        return loc, scale, self.lower, self.upper
+
+    def initial_parts(self, scale: float) -> tuple[float, ...]:
         return 0.0, scale
 
-    def mean(self, params):
+    def _moments(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of `y`, with the bounds."""
+        raise self._missing("mean")
+
+    def mean(self, params: Tensor) -> Tensor:
         return self._moments(params)[0]
 
-    def variance(self, params):
+    def variance(self, params: Tensor) -> Tensor:
         return self._moments(params)[1]
 
-    def get_config(self):
+    def get_config(self) -> Config:
         # JSON has no infinity.
         return {
             "lower": self.lower if math.isfinite(self.lower) else None,
@@ -35,7 +48,7 @@ class BoundedNormal(LocationScale):
         }
 
 
-def _bound(name, value):
+def _bound(name: str, value: Any) -> float:
     if value is None:
         return -math.inf if name == "lower" else math.inf
     if (

@@ -5,9 +5,8 @@ import math
 from keras import ops
 
 from keras_uq_layers import arguments
-from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Tensor
-from keras_uq_layers.families.base import Family
+from keras_uq_layers.families._base import Family
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import larger
 
@@ -41,13 +40,16 @@ class ClassFamily(Family):
         # Every class is as likely as any other. There is no scale.
         return (0.0,) if self.from_logits else (0.5,)
 
-    def quantile(self, p: Tensor, params: Tensor) -> Tensor:
-        """Classes have no order: an error, except where a subclass has one."""
-        raise self._missing("quantile", "`mean`, the probabilities,")
+    # Classes have no order, except where there are two: see `Bernoulli`.
 
-    def entropy(self, params: Tensor) -> Tensor:
-        """Entropy of the predicted distribution, in nats."""
-        raise self._missing("entropy")
+    def cdf(self, y: Tensor, params: Tensor) -> Tensor:
+        raise self._missing("cdf", "the probabilities, the `mean`,")
+
+    def quantile(self, p: Tensor, params: Tensor) -> Tensor:
+        raise self._missing("quantile", "the probabilities, the `mean`,")
+
+    def crps(self, y: Tensor, params: Tensor) -> Tensor:
+        raise self._missing("CRPS", "the Brier score or the `log_prob`")
 
     def top_label(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """The confidence in the most likely class, and whether it was right.
@@ -60,10 +62,7 @@ class ClassFamily(Family):
             Two tensors of the same shape: the probability of that class, and
             its share in `y` (1 or 0 for labels).
         """
-        raise self._missing("top_label")
-
-    def get_config(self) -> Config:
-        return {"from_logits": self.from_logits}
+        raise self._not_implemented("top_label")
 
 
 def log_probability(p: Tensor) -> Tensor:

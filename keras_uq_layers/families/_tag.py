@@ -2,7 +2,7 @@
 
 from keras_uq_layers import _keras
 from keras_uq_layers._typing import Tensor
-from keras_uq_layers.families.base import Family
+from keras_uq_layers.families._base import Family
 
 _ATTRIBUTE = "_uq_family"
 

@@ -1,19 +1,19 @@
 import keras
 from keras import ops
 
-from keras_uq_layers import numerics
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.families._classes import log_complement
 from keras_uq_layers.families._classes import log_probability
+from keras_uq_layers.numerics import bernoulli_entropy
 from keras_uq_layers.registration import register
 
 
-def _log_prob(y: Tensor, p: Tensor) -> Tensor:
-    """`y log(p) + (1 - y) log(1 - p)` in nats, from the probability `p` of a 1."""
+def _log_prob(y: Tensor, log_p: Tensor, log_rest: Tensor) -> Tensor:
+    """`y log(p) + (1 - y) log(1 - p)`, `-inf` where `y` is outside of [0, 1]."""
     outside = (y < 0) | (y > 1)
     y = ops.where(outside, ops.zeros_like(y), y)
-    inside = y * log_probability(p) + (1.0 - y) * log_complement(p)
+    inside = y * log_p + (1.0 - y) * log_rest
     return ops.where(outside, ops.full_like(inside, -float("inf")), inside)
 
 
@@ -79,10 +79,12 @@ class Bernoulli(ClassFamily):
         return y
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
-        y, (part,) = self.align(y, params), self.split(params)
+        (part,) = self.split(params)
         if self.from_logits:
-            return numerics.bernoulli_log_prob(y, part)
-        return _log_prob(y, part)
+            logs = -ops.softplus(-part), -ops.softplus(part)
+        else:
+            logs = log_probability(part), log_complement(part)
+        return _log_prob(ops.cast(self.align(y, params), part.dtype), *logs)
 
     def mean(self, params: Tensor) -> Tensor:
         return self._probabilities(params)[0]
@@ -95,7 +97,7 @@ class Bernoulli(ClassFamily):
         """Entropy of each output, in nats: `(..., D)`."""
         (part,) = self.split(params)
         if self.from_logits:
-            return numerics.bernoulli_entropy(part)
+            return bernoulli_entropy(part)
         return -part * log_probability(part) - (1.0 - part) * log_complement(part)
 
     def top_label(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,11 +4,19 @@ from keras.backend import is_float_dtype
 from keras.backend import standardize_dtype
 
 from keras_uq_layers import arguments
-from keras_uq_layers import numerics
+from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.families._classes import log_probability
 from keras_uq_layers.registration import register
+
+
+def _weighted(weight: Tensor, log_p: Tensor) -> Tensor:
+    """`weight log(p)`, 0 where the weight is 0."""
+    # log_p is -inf where the difference of two logits overflows.
+    unused = weight == 0
+    terms = weight * ops.where(unused, ops.zeros_like(log_p), log_p)
+    return ops.where(unused, ops.zeros_like(terms), terms)
 
 
 @register("families.Categorical")
@@ -56,14 +64,14 @@ class Categorical(ClassFamily):
     name = "categorical"
     independent = False
 
-    def params_size(self, units):
+    def params_size(self, units: int) -> int:
         if arguments.positive_int("units", units) == 1:
             raise arguments.error(
                 "units", "the number of classes, at least 2 (or use 'bernoulli')", units
             )
         return units
 
-    def units(self, params_size):
+    def units(self, params_size: int | None) -> int:
         if params_size is None or params_size < 2:
             raise ValueError(
                 f"The last axis of `params` must hold the {self.parameters[0]} of at "
@@ -72,7 +80,7 @@ class Categorical(ClassFamily):
             )
         return params_size
 
-    def align(self, y, params):
+    def align(self, y: Tensor, params: Tensor) -> Tensor:
         """`y` as class probabilities `(..., K)`; labels become one-hot.
 
         Args:
@@ -115,7 +123,7 @@ class Categorical(ClassFamily):
         known = ops.any(one_hot > 0, axis=-1, keepdims=True)
         return ops.where(known, one_hot, -ops.ones_like(one_hot))
 
-    def _target_rule(self, y, params):
+    def _target_rule(self, y: Array, params: Tensor | None) -> tuple[Array, str]:
         if params is None:
             return y < 0, "labels or probabilities"
         shape = tuple(params.shape)
@@ -130,15 +138,17 @@ class Categorical(ClassFamily):
     def unconstrain_parts(self, part: Tensor, *, scale_floor: float) -> tuple[Tensor]:
         return (part if self.from_logits else log_probability(part),)
 
+    def _log_probabilities(self, part: Tensor) -> Tensor:
+        if self.from_logits:
+            return ops.log_softmax(part, axis=-1)
+        return log_probability(part)
+
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         """The terms `y_k log p_k` of the log probability: `(..., K)`."""
         y, (part,) = self.align(y, params), self.split(params)
         outside = self.outside_support(y)
-        safe = ops.where(outside, ops.zeros_like(y), y)
-        if self.from_logits:
-            terms = numerics.categorical_log_prob(safe, part)
-        else:
-            terms = ops.cast(safe, part.dtype) * log_probability(part)
+        safe = ops.cast(ops.where(outside, ops.zeros_like(y), y), part.dtype)
+        terms = _weighted(safe, self._log_probabilities(part))
         return ops.where(outside, ops.full_like(terms, -float("inf")), terms)
 
     def mean(self, params: Tensor) -> Tensor:
@@ -152,9 +162,9 @@ class Categorical(ClassFamily):
     def entropy(self, params: Tensor) -> Tensor:
         """Entropy in nats: `(...)`."""
         (part,) = self.split(params)
-        if self.from_logits:
-            return numerics.categorical_entropy(part)
-        return -ops.sum(part * log_probability(part), axis=-1)
+        log_p = self._log_probabilities(part)
+        p = ops.exp(log_p) if self.from_logits else part
+        return -ops.sum(_weighted(p, log_p), axis=-1)
 
     def top_label(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         p = self.mean(params)

@@ -1,9 +1,114 @@
+import math
+
 import keras
+import numpy as np
+from keras import ops
 
 from keras_uq_layers import numerics
+from keras_uq_layers._typing import Seed
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families import truncated_normal
 from keras_uq_layers.families._bounded import BoundedNormal
+from keras_uq_layers.numerics import divide
+from keras_uq_layers.numerics import log_ndtr
+from keras_uq_layers.numerics import within_support
+from keras_uq_layers.numerics.division import half_difference
 from keras_uq_layers.numerics.dtypes import between
+from keras_uq_layers.numerics.dtypes import finfo
+from keras_uq_layers.numerics.dtypes import larger
+from keras_uq_layers.numerics.normal import Phi
+from keras_uq_layers.numerics.normal import mean_distance
+from keras_uq_layers.numerics.normal import phi
+from keras_uq_layers.numerics.normal import standardise
 from keras_uq_layers.registration import register
+
+
+def _log_prob(
+    y: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float
+) -> Tensor:
+    """With respect to length plus a unit mass at each finite bound."""
+    outside = (y < lower) | (y > upper)
+    loc, scale = within_support(outside, loc, scale)
+    at_lower, at_upper = y <= lower, y >= upper
+    value = numerics.normal_log_prob(ops.where(at_lower | at_upper, loc, y), loc, scale)
+    if np.isfinite(lower):
+        above, half_scale = half_difference(lower, loc, scale)
+        value = ops.where(at_lower, _log_mass(above, half_scale, at_lower), value)
+    if np.isfinite(upper):
+        below, half_scale = half_difference(loc, upper, scale)
+        value = ops.where(at_upper, _log_mass(below, half_scale, at_upper), value)
+    return ops.where(outside, ops.full_like(value, -np.inf), value)
+
+
+def _log_mass(x: Tensor, scale: Tensor, wanted: Tensor) -> Tensor:
+    """`log Phi(x / scale)` where wanted, else 0; no quotient that overflows to inf."""
+    # Phi is 1 from where the density underflows: no value and no slope.
+    most = math.sqrt(-2.0 * math.log(float(finfo(x.dtype).tiny)))
+    certain = x > most * scale
+    x = ops.where(wanted & ops.logical_not(certain), x, ops.zeros_like(x))
+    value = log_ndtr(divide(x, scale))
+    return ops.where(certain, ops.zeros_like(value), value)
+
+
+def _cdf(y: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float) -> Tensor:
+    """0 below `lower`, `Phi((y - loc) / scale)` from there, 1 from `upper` on."""
+    value = numerics.normal_cdf(y, loc, scale)
+    value = ops.where(y < lower, ops.zeros_like(value), value)
+    return ops.where(y >= upper, ops.ones_like(value), value)
+
+
+def _crps(y: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float) -> Tensor:
+    """Continuous ranked probability score.
+
+    ```
+    crps = |y - x| + A(x) + L (L (loc - lower) - 2 scale phi(l))
+         + U (U (upper - loc) - 2 scale phi(u))
+         - scale (Phi(sqrt(2) u) - Phi(sqrt(2) l)) / sqrt(pi)
+    A(x) = (x - loc) (2 Phi(z) - 1) + 2 scale phi(z)
+    ```
+
+    with `x` the value of `y` clipped to the bounds; `z`, `l`, `u` the
+    standardised `x`, `lower` and `upper`; `L = Phi(l)` and `U = 1 - Phi(u)`.
+
+    Reference:
+        Jordan, Krueger & Lerch, 2019, "Evaluating Probabilistic Forecasts
+        with scoringRules", J. Stat. Software 90(12), doi:10.18637/jss.v090.i12.
+    """
+    x = between(y, lower, upper)
+    value = ops.abs(y - x) + mean_distance(x, loc, scale)
+    inner = ops.ones_like(value)
+    for bound, side in ((lower, -1.0), (upper, 1.0)):
+        if np.isfinite(bound):
+            # The distance of the bound, positive where the centre is inside.
+            distance = side * (bound - loc)
+            z = standardise(side * bound, side * loc, scale)
+            mass = Phi(-z)
+            value = value + mass * (distance * mass - 2.0 * scale * phi(z))
+            inner = inner - Phi(-math.sqrt(2.0) * z)
+    return value - scale * inner / math.sqrt(math.pi)
+
+
+def _moments(
+    loc: Tensor, scale: Tensor, lower: float, upper: float
+) -> tuple[Tensor, Tensor]:
+    """Mean, in the unit of `y`, and variance.
+
+    The part between the bounds is a truncated normal. The law of total
+    variance puts the three parts together without a cancellation.
+    """
+    inner_mean, inner_variance = truncated_normal.moments(loc, scale, lower, upper)
+    parts, inner = [], ops.ones_like(inner_mean)
+    for bound, side in ((lower, -1.0), (upper, 1.0)):
+        if np.isfinite(bound):
+            mass = Phi(-standardise(side * bound, side * loc, scale))
+            parts.append((mass, bound))
+            inner = inner - mass
+    inner = larger(inner, 0.0)
+    mean = inner * inner_mean + sum(mass * bound for mass, bound in parts)
+    variance = inner * (inner_variance + ops.square(inner_mean - mean))
+    variance = variance + sum(mass * ops.square(b - mean) for mass, b in parts)
+    return mean, variance
 
 
 @register("families.CensoredNormal")
@@ -46,34 +151,27 @@ class CensoredNormal(BoundedNormal):
     name = "censored_normal"
     atoms = True
 
-    def _arguments(self, params):
-        return (*self.split(params), self.lower, self.upper)
+    def _moments(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        return _moments(*self._read(params))
 
-    def _moments(self, params):
-        return numerics.censored_normal_moments(*self._arguments(params))
+    def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
+        return _log_prob(self.align(y, params), *self._read(params))
 
-    def marginal_log_prob(self, y, params):
-        return numerics.censored_normal_log_prob(
-            self.align(y, params), *self._arguments(params)
-        )
+    def cdf(self, y: Tensor, params: Tensor) -> Tensor:
+        return _cdf(self.align(y, params), *self._read(params))
 
-    def cdf(self, y, params):
-        return numerics.censored_normal_cdf(
-            self.align(y, params), *self._arguments(params)
-        )
-
-    def quantile(self, p, params):
+    def quantile(self, p: Tensor, params: Tensor) -> Tensor:
         value = numerics.normal_quantile(p, *self.split(params))
         return between(value, self.lower, self.upper)
 
-    def crps(self, y, params):
-        return numerics.censored_normal_crps(
-            self.align(y, params), *self._arguments(params)
-        )
+    def crps(self, y: Tensor, params: Tensor) -> Tensor:
+        return _crps(self.align(y, params), *self._read(params))
 
-    def draw_noise(self, shape, seed=None, dtype="float32"):
+    def draw_noise(
+        self, shape: Shape, seed: Seed = None, dtype: str = "float32"
+    ) -> Tensor:
         return keras.random.normal(shape, dtype=dtype, seed=seed)
 
-    def sample_from_noise(self, noise, params):
+    def sample_from_noise(self, noise: Tensor, params: Tensor) -> Tensor:
         loc, scale = self.split(params)
         return between(loc + scale * noise, self.lower, self.upper)

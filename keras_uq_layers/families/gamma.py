@@ -1,11 +1,79 @@
 import numpy as np
+from keras import ops
 
-from keras_uq_layers import numerics
-from keras_uq_layers.families.base import Family
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families._base import Family
 from keras_uq_layers.numerics import POSITIVE_FLOOR
+from keras_uq_layers.numerics import divide
+from keras_uq_layers.numerics import gammainc
+from keras_uq_layers.numerics import log_beta
 from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
+from keras_uq_layers.numerics import within_support
+from keras_uq_layers.numerics.dtypes import larger
+from keras_uq_layers.numerics.dtypes import smaller
+from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
+from keras_uq_layers.numerics.saddle_point import log1p_minus
+from keras_uq_layers.numerics.saddle_point import stirling_error
 from keras_uq_layers.registration import register
+
+
+def _log_prob(y: Tensor, mean: Tensor, k: Tensor) -> Tensor:
+    """`log(k) / 2 - log(2 pi) / 2 - stirling_error(k) - k deviance - log(y)`
+
+    with the deviance `y / mean - 1 - log(y / mean)`: nothing cancels.
+    """
+    outside = (y <= 0) | (y >= np.inf)
+    y, mean, k = within_support(outside, y, mean, k)
+    log_y = ops.log(y)
+    ratio = divide(y, mean)
+    near = (ratio > 0.6) & (ratio < 1.5)
+    # ratio - 1 from the exact difference, where they are close.
+    excess = divide(ops.where(near, y - mean, ops.zeros_like(ratio)), mean)
+    close = -log1p_minus(excess)
+    # Far from 1, the slope of the ratio and that of its logarithm meet before they
+    # are multiplied by 1 / mean: afterwards they would be inf - inf.
+    log_ratio = log_y - ops.log(mean)
+    one = ops.exp(log_ratio - ops.stop_gradient(log_ratio))
+    distant = ops.stop_gradient(ratio) * one - 1.0 - log_ratio
+    deviance = ops.where(near, close, distant)
+    inside = (
+        0.5 * ops.log(k) - HALF_LOG_TWO_PI - stirling_error(k) - k * deviance - log_y
+    )
+    return ops.where(outside, ops.full_like(inside, -np.inf), inside)
+
+
+def _cdf(y: Tensor, mean: Tensor, k: Tensor, *, differentiable: bool = True) -> Tensor:
+    """`gammainc(k, k y / mean)`"""
+    outside = y <= 0
+    safe = ops.where(outside, ops.ones_like(y), y)
+    k = k * ops.ones_like(safe)
+    # Capped: the backends give NaN for an infinite argument.
+    x = smaller(k * divide(safe, mean), 1e30)
+    inside = gammainc(k, x, differentiable)
+    return ops.where(outside, ops.zeros_like(inside), inside)
+
+
+def _crps(y: Tensor, mean: Tensor, k: Tensor) -> Tensor:
+    """Continuous ranked probability score.
+
+    ```
+    crps = y (2 F(y; k) - 1) - mean (2 F(y; k + 1) - 1 + 1 / (k B(1/2, k)))
+    ```
+
+    where both `F` have the rate `k / mean`.
+
+    Reference:
+        Jordan, Krueger & Lerch, 2019, "Evaluating Probabilistic Forecasts
+        with scoringRules", J. Stat. Software 90(12), doi:10.18637/jss.v090.i12.
+    """
+    inside = larger(y, 0.0)
+    lower = _cdf(inside, mean, k)
+    shifted = _cdf(inside, mean * ((k + 1.0) / k), k + 1.0)
+    spread = ops.exp(-log_beta(0.5 * ops.ones_like(k), k) - ops.log(k))
+    value = inside * (2.0 * lower - 1.0) - mean * (2.0 * shifted - 1.0 + spread)
+    return value + ops.abs(y - inside)
 
 
 @register("families.Gamma")
@@ -33,43 +101,48 @@ class Gamma(Family):
     lower = 0.0
     target_unit = "scale"
 
-    def constrain_parts(self, mean, concentration, *, scale_floor):
-        return (
-            positive(mean, POSITIVE_FLOOR),
-            positive(concentration, POSITIVE_FLOOR),
-        )
+    def constrain_parts(
+        self, mean: Tensor, concentration: Tensor, *, scale_floor: float
+    ) -> tuple[Tensor, ...]:
+        return positive(mean, POSITIVE_FLOOR), positive(concentration, POSITIVE_FLOOR)
 
-    def unconstrain_parts(self, mean, concentration, *, scale_floor):
+    def unconstrain_parts(
+        self, mean: Tensor, concentration: Tensor, *, scale_floor: float
+    ) -> tuple[Tensor, ...]:
         return (
             positive_inverse(mean, POSITIVE_FLOOR),
             positive_inverse(concentration, POSITIVE_FLOOR),
         )
 
-    def initial_parts(self, scale):
+    def initial_parts(self, scale: float) -> tuple[float, ...]:
         return 1.0, scale**-2
 
-    def marginal_log_prob(self, y, params):
-        return numerics.gamma_log_prob(self.align(y, params), *self.split(params))
+    def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
+        return _log_prob(self.align(y, params), *self.split(params))
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         mean, _ = self.split(params)
         return mean
 
-    def variance(self, params):
+    def variance(self, params: Tensor) -> Tensor:
         mean, concentration = self.split(params)
         return mean * (mean / concentration)
 
-    def cdf(self, y, params):
-        return numerics.gamma_cdf(self.align(y, params), *self.split(params))
+    def cdf(self, y: Tensor, params: Tensor) -> Tensor:
+        return _cdf(self.align(y, params), *self.split(params))
 
-    def array_cdf(self, y, mean, concentration):
+    def _cdf_value(self, y: Tensor, params: Tensor) -> Tensor:
+        return _cdf(self.align(y, params), *self.split(params), differentiable=False)
+
+    def array_cdf(self, y: Array, *parts: Array) -> Array:
         from scipy.special import gammainc
 
+        mean, concentration = parts
         return gammainc(concentration, concentration * (np.maximum(y, 0.0) / mean))
 
-    def crps(self, y, params):
-        return numerics.gamma_crps(self.align(y, params), *self.split(params))
+    def crps(self, y: Tensor, params: Tensor) -> Tensor:
+        return _crps(self.align(y, params), *self.split(params))
 
-    def rescale(self, params, factor):
+    def rescale(self, params: Tensor, factor: Tensor) -> Tensor:
         mean, concentration = self.split(params)
         return self.join(factor * mean, concentration)

@@ -2,9 +2,63 @@ import math
 
 from keras import ops
 
-from keras_uq_layers import numerics
-from keras_uq_layers.families.location_scale import LocationScale
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families._location_scale import LocationScale
+from keras_uq_layers.numerics.division import divide
+from keras_uq_layers.numerics.division import half_difference
+from keras_uq_layers.numerics.division import nan_unless_positive
+from keras_uq_layers.numerics.dtypes import widen
 from keras_uq_layers.registration import register
+
+# exp(-750) is 0 even in float64.
+_FAR = 750.0
+
+
+def _log_prob(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    half, half_scale = half_difference(y, loc, scale)
+    # Not `abs`: its gradient at 0 is 0 on some backends, 1 on others. And not the
+    # sign of a quotient, which is flushed to 0 below a large scale.
+    side = ops.cast(y > loc, y.dtype) - ops.cast(y < loc, y.dtype)
+    return -divide(side * half, half_scale) - ops.log(scale) - math.log(2.0)
+
+
+def _cdf(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """`exp(z) / 2` where `z < 0`, else `1 - exp(-z) / 2`."""
+    half, half_scale = half_difference(y, loc, nan_unless_positive(scale))
+    far = ops.abs(half) >= _FAR * half_scale
+    z = divide(ops.where(far, ops.zeros_like(half), half), half_scale)
+    # The sides are chosen, not |z|, whose gradient at 0 would be 0.
+    below = z < 0
+    zero = ops.zeros_like(z)
+    lower = 0.5 * ops.exp(ops.where(below, z, zero))
+    upper = 1.0 - 0.5 * ops.exp(-ops.where(below, zero, z))
+    near_value = ops.where(below, lower, upper)
+    return ops.where(far, ops.cast(half > 0, half.dtype), near_value)
+
+
+def _quantile(p: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """`loc + scale log(2 p)` where `p < 1/2`, else `loc - scale log(2 - 2 p)`."""
+    p, loc, scale = widen(p, loc, nan_unless_positive(scale))
+    below = p < 0.5
+    half = 0.5 * ops.ones_like(p)
+    lower = ops.log(2.0 * ops.where(below, p, half))
+    upper = -ops.log(2.0 * (1.0 - ops.where(below, half, p)))
+    return loc + scale * ops.where(below, lower, upper)
+
+
+def _crps(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """`|y - loc| + scale (exp(-|y - loc| / scale) - 3/4)`
+
+    Reference:
+        Jordan, Krueger & Lerch, 2019, "Evaluating Probabilistic Forecasts
+        with scoringRules", J. Stat. Software 90(12), doi:10.18637/jss.v090.i12.
+    """
+    scale = nan_unless_positive(scale)
+    distance = ops.abs(y - loc)
+    far = distance >= _FAR * scale
+    z = divide(ops.where(far, ops.zeros_like(distance), distance), scale)
+    tail = ops.where(far, ops.zeros_like(distance), ops.exp(-z))
+    return distance + scale * (tail - 0.75)
 
 
 @register("families.Laplace")
@@ -29,26 +83,26 @@ class Laplace(LocationScale):
 
     name = "laplace"
 
-    def initial_parts(self, scale):
+    def initial_parts(self, scale: float) -> tuple[float, ...]:
         return 0.0, scale / math.sqrt(2.0)
 
-    def marginal_log_prob(self, y, params):
-        return numerics.laplace_log_prob(self.align(y, params), *self.split(params))
+    def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
+        return _log_prob(self.align(y, params), *self.split(params))
 
-    def variance(self, params):
+    def variance(self, params: Tensor) -> Tensor:
         _, scale = self.split(params)
         return 2.0 * ops.square(scale)
 
-    def cdf(self, y, params):
-        return numerics.laplace_cdf(self.align(y, params), *self.split(params))
+    def cdf(self, y: Tensor, params: Tensor) -> Tensor:
+        return _cdf(self.align(y, params), *self.split(params))
 
-    def quantile(self, p, params):
-        return numerics.laplace_quantile(p, *self.split(params))
+    def quantile(self, p: Tensor, params: Tensor) -> Tensor:
+        return _quantile(p, *self.split(params))
 
-    def crps(self, y, params):
-        return numerics.laplace_crps(self.align(y, params), *self.split(params))
+    def crps(self, y: Tensor, params: Tensor) -> Tensor:
+        return _crps(self.align(y, params), *self.split(params))
 
-    def entropy(self, params):
+    def entropy(self, params: Tensor) -> Tensor:
         """Differential entropy of each output, in nats: `(..., D)`."""
         _, scale = self.split(params)
         return ops.log(scale) + math.log(2.0 * math.e)

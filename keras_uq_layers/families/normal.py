@@ -4,8 +4,25 @@ import keras
 from keras import ops
 
 from keras_uq_layers import numerics
-from keras_uq_layers.families.location_scale import LocationScale
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Seed
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families._location_scale import LocationScale
+from keras_uq_layers.numerics.division import nan_unless_positive
+from keras_uq_layers.numerics.normal import mean_distance
 from keras_uq_layers.registration import register
+
+
+def _crps(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """`scale (z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi))`, z standardised.
+
+    Reference:
+        Gneiting & Raftery, 2007, "Strictly Proper Scoring Rules, Prediction,
+        and Estimation", JASA 102(477), doi:10.1198/016214506000001437.
+    """
+    scale = nan_unless_positive(scale)
+    return mean_distance(y, loc, scale) - scale / math.sqrt(math.pi)
 
 
 @register("families.Normal")
@@ -30,38 +47,41 @@ class Normal(LocationScale):
 
     name = "normal"
 
-    def initial_parts(self, scale):
+    def initial_parts(self, scale: float) -> tuple[float, ...]:
         return 0.0, scale
 
-    def marginal_log_prob(self, y, params):
+    def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return numerics.normal_log_prob(self.align(y, params), *self.split(params))
 
-    def variance(self, params):
+    def variance(self, params: Tensor) -> Tensor:
         _, scale = self.split(params)
         return ops.square(scale)
 
-    def cdf(self, y, params):
+    def cdf(self, y: Tensor, params: Tensor) -> Tensor:
         return numerics.normal_cdf(self.align(y, params), *self.split(params))
 
-    def array_cdf(self, y, loc, scale):
+    def array_cdf(self, y: Array, *parts: Array) -> Array:
         from scipy.special import ndtr
 
+        loc, scale = parts
         return ndtr((y - loc) / scale)
 
-    def quantile(self, p, params):
+    def quantile(self, p: Tensor, params: Tensor) -> Tensor:
         return numerics.normal_quantile(p, *self.split(params))
 
-    def crps(self, y, params):
-        return numerics.normal_crps(self.align(y, params), *self.split(params))
+    def crps(self, y: Tensor, params: Tensor) -> Tensor:
+        return _crps(self.align(y, params), *self.split(params))
 
-    def entropy(self, params):
+    def entropy(self, params: Tensor) -> Tensor:
         """Differential entropy of each output, in nats: `(..., D)`."""
         _, scale = self.split(params)
         return ops.log(scale) + 0.5 * math.log(2.0 * math.pi * math.e)
 
-    def draw_noise(self, shape, seed=None, dtype="float32"):
+    def draw_noise(
+        self, shape: Shape, seed: Seed = None, dtype: str = "float32"
+    ) -> Tensor:
         return keras.random.normal(shape, dtype=dtype, seed=seed)
 
-    def sample_from_noise(self, noise, params):
+    def sample_from_noise(self, noise: Tensor, params: Tensor) -> Tensor:
         loc, scale = self.split(params)
         return loc + scale * noise

@@ -1,14 +1,25 @@
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
 from keras import ops
 
 from keras_uq_layers import arguments
-from keras_uq_layers import numerics
-from keras_uq_layers.families.base import Family
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families._base import Family
+from keras_uq_layers.numerics import divide
 from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.registration import register
+
+
+def _pinball(y: Tensor, quantile: Tensor, level: Tensor) -> Tensor:
+    """`level (y - q)` where `y > q`, else `(1 - level) (q - y)`.
+
+    Its expectation is smallest where `q` is the quantile of that level.
+    """
+    return level * ops.relu(y - quantile) + (1.0 - level) * ops.relu(quantile - y)
 
 
 @register("families.Quantiles")
@@ -51,18 +62,18 @@ class Quantiles(Family):
     name = "quantiles"
     target_unit = "affine"
 
-    def __init__(self, levels):
+    def __init__(self, levels: Sequence[float]) -> None:
         self.levels = arguments.levels("levels", levels)
         self.parameters = tuple(f"q{level:g}" for level in self.levels)
 
     @property
-    def _middle(self):
+    def _middle(self) -> int:
         return int(np.argmin(np.abs(np.array(self.levels) - 0.5)))
 
-    def _gap_floor(self, scale_floor):
+    def _gap_floor(self, scale_floor: float) -> float:
         return scale_floor / max(len(self.levels) - 1, 1)
 
-    def constrain_parts(self, *raw, scale_floor):
+    def constrain_parts(self, *raw: Tensor, scale_floor: float) -> tuple[Tensor, ...]:
         floor, middle = self._gap_floor(scale_floor), self._middle
         parts = list(raw)
         for i in range(middle + 1, len(raw)):
@@ -71,7 +82,9 @@ class Quantiles(Family):
             parts[i] = parts[i + 1] - positive(raw[i], floor)
         return tuple(parts)
 
-    def unconstrain_parts(self, *parts, scale_floor):
+    def unconstrain_parts(
+        self, *parts: Tensor, scale_floor: float
+    ) -> tuple[Tensor, ...]:
         floor, middle = self._gap_floor(scale_floor), self._middle
         raw = list(parts)
         for i in range(len(parts)):
@@ -81,13 +94,13 @@ class Quantiles(Family):
                 raw[i] = positive_inverse(parts[i + 1] - parts[i], floor)
         return tuple(raw)
 
-    def initial_parts(self, scale):
+    def initial_parts(self, scale: float) -> tuple[float, ...]:
         return tuple(scale * NormalDist().inv_cdf(level) for level in self.levels)
 
-    def _stack(self, params):
+    def _stack(self, params: Tensor) -> Tensor:
         return ops.stack(self.split(params), axis=-1)
 
-    def pinball(self, y, params):
+    def pinball(self, y: Tensor, params: Tensor) -> Tensor:
         """Pinball score, averaged over the levels: `(..., D)`.
 
         In the unit of `y`; twice this is close to the CRPS where the levels
@@ -103,28 +116,28 @@ class Quantiles(Family):
         quantiles = self._stack(params)
         y = ops.expand_dims(self.align(y, params), -1)
         levels = ops.convert_to_tensor(self.levels, dtype=quantiles.dtype)
-        score = numerics.pinball(y, quantiles, levels)
+        score = _pinball(y, quantiles, levels)
         # A mean of Keras would be in float32 on PyTorch.
         return ops.sum(score, axis=-1) / len(self.levels)
 
-    def in_domain(self, params):
+    def in_domain(self, params: Tensor) -> Tensor:
         """Where the quantiles do not cross, and none is NaN: booleans `(...)`."""
         quantiles = self._stack(params)
         ordered = ops.all(quantiles[..., 1:] >= quantiles[..., :-1], axis=(-2, -1))
         return ordered & super().in_domain(params)
 
-    def cdf(self, y, params):
+    def cdf(self, y: Tensor, params: Tensor) -> Tensor:
         """Linear between the quantiles; clipped to the outermost levels."""
         quantiles = self.split(params)
         y = ops.cast(self.align(y, params), quantiles[0].dtype)
         value = ops.full_like(y, self.levels[0])
         for i in range(1, len(quantiles)):
             low, high = quantiles[i - 1], quantiles[i]
-            share = numerics.divide(ops.clip(y - low, 0.0, high - low), high - low)
+            share = divide(ops.clip(y - low, 0.0, high - low), high - low)
             value = value + (self.levels[i] - self.levels[i - 1]) * share
         return value
 
-    def quantile(self, p, params):
+    def quantile(self, p: Tensor, params: Tensor) -> Tensor:
         """Linear between the levels.
 
         Args:
@@ -155,17 +168,23 @@ class Quantiles(Family):
             value = value + share * (quantiles[i] - quantiles[i - 1])
         return value
 
-    def marginal_log_prob(self, y, params):
+    def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         raise self._missing("log_prob", "`uq.losses.Pinball(levels)`")
 
-    def crps(self, y, params):
-        raise self._missing("crps", "`pinball`")
+    def mean(self, params: Tensor) -> Tensor:
+        raise self._missing("mean", "the median, the quantile of 0.5,")
 
-    def sample_from_noise(self, noise, params):
-        raise self._missing("sample", "`quantile`, between the levels,")
+    def variance(self, params: Tensor) -> Tensor:
+        raise self._missing("variance", "the distance of two quantiles")
 
-    def affine(self, params, shift, factor):
+    def crps(self, y: Tensor, params: Tensor) -> Tensor:
+        raise self._missing("CRPS", "the `pinball` score")
+
+    def sample_from_noise(self, noise: Tensor, params: Tensor) -> Tensor:
+        raise self._missing("sample", "a `quantile` between the levels")
+
+    def affine(self, params: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
         return self.join(*(shift + factor * part for part in self.split(params)))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"levels": list(self.levels)}

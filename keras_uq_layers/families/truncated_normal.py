@@ -1,6 +1,215 @@
-from keras_uq_layers import numerics
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._bounded import BoundedNormal
+from keras_uq_layers.numerics import divide
+from keras_uq_layers.numerics import within_support
+from keras_uq_layers.numerics.division import half_difference
+from keras_uq_layers.numerics.dtypes import between
+from keras_uq_layers.numerics.dtypes import finfo
+from keras_uq_layers.numerics.dtypes import larger
+from keras_uq_layers.numerics.dtypes import smaller
+from keras_uq_layers.numerics.normal import Phi
+from keras_uq_layers.numerics.normal import log_ndtr_scaled
+from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.registration import register
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
+# Stands for an infinite bound in standardised units: all mass is inside, and
+# its square does not overflow.
+_FAR = 1e6
+# Bounds or targets so many scales from the centre are not told apart.
+_FARTHEST = 1e10
+
+# Far from the centre the mass between the bounds underflows. All functions below
+# compute relative to the density at the point `nearest` to the centre, in
+# logarithms. The bounds are floats, infinite ones allowed, in the unit of `y`.
+
+
+def _log_prob(
+    y: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float
+) -> Tensor:
+    """`-inf`, with a gradient of 0, outside of the bounds or 1e10 scales from `loc`."""
+    outside = (y < lower) | (y > upper)
+    inner = lower if np.isfinite(lower) else (upper if np.isfinite(upper) else 0.0)
+    one = ops.ones_like(y * loc * scale)
+    lost = outside | _too_far(y, loc, scale)
+    for bound in (lower, upper):
+        if np.isfinite(bound):
+            lost = lost | _too_far(bound * one, loc, scale)
+    y, loc = within_support(lost, y, loc, fill=inner)
+    (scale,) = within_support(lost, scale)
+    low, high = _standardise(loc, scale, lower, upper)
+    # Differences of points are taken before they are standardised: far from the
+    # centre, the standardised ones agree in all their digits.
+    width = None
+    if np.isfinite(lower) and np.isfinite(upper):
+        width = divide(upper - lower, scale * one)
+    nearest, log_mass = _log_mass(low, high, width)
+    z = divide(*half_difference(y, loc, scale))
+    origin = ops.where(low > 0, lower * one, ops.where(high < 0, upper * one, loc))
+    from_nearest = divide(*half_difference(y, origin, scale))
+    inside = (
+        -(0.5 * from_nearest) * (z + nearest)
+        - ops.log(scale)
+        - HALF_LOG_TWO_PI
+        - log_mass
+    )
+    return ops.where(lost, ops.full_like(inside, -np.inf), inside)
+
+
+def _too_far(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """Whether `z = (x - loc) / scale` or `z^2 / scale` has left the dtype."""
+    difference, half_scale = half_difference(x, loc, scale)
+    log_z = ops.log(ops.abs(difference)) - ops.log(half_scale)
+    most = 0.9 * math.log(float(finfo(scale.dtype).max))
+    return (log_z > math.log(_FARTHEST)) | (2.0 * log_z - ops.log(half_scale) > most)
+
+
+def _cdf(y: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float) -> Tensor:
+    """`(Phi(z) - Phi(l)) / (Phi(u) - Phi(l))`, of standardised `y` and bounds."""
+    low, high = _standardise(loc, scale, lower, upper)
+    z = divide(*half_difference(y, loc, scale))
+    return _standard_cdf(z, low, high)
+
+
+def _crps(y: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float) -> Tensor:
+    """Continuous ranked probability score.
+
+    ```
+    crps = scale (|w - z| + z (2 F(z) - 1) + 2 phi(z) / m
+         - (Phi(sqrt(2) u) - Phi(sqrt(2) l)) / (sqrt(pi) m^2))
+    ```
+
+    with `w` the standardised `y`, `z` its value clipped to `[l, u]` and
+    `m = Phi(u) - Phi(l)`.
+
+    Reference:
+        Jordan, Krueger & Lerch, 2019, "Evaluating Probabilistic Forecasts
+        with scoringRules", J. Stat. Software 90(12), doi:10.18637/jss.v090.i12.
+    """
+    low, high = _standardise(loc, scale, lower, upper)
+    w = divide(*half_difference(y, loc, scale))
+    z = smaller(larger(w, low), high)
+    nearest, log_mass = _log_mass(low, high)
+    root = math.sqrt(2.0)
+    _, log_double = _log_mass(root * low, root * high)
+    log_density = -(0.5 * (z - nearest)) * (z + nearest) - HALF_LOG_TWO_PI - log_mass
+    # Both masses are relative to the density at `nearest`, whose square is
+    # the one at sqrt(2) times it.
+    spread = ops.exp(log_double - 2.0 * log_mass) / math.sqrt(math.pi)
+    value = (
+        ops.abs(w - z)
+        + z * (2.0 * _standard_cdf(z, low, high) - 1.0)
+        + 2.0 * ops.exp(log_density)
+        - spread
+    )
+    return scale * value
+
+
+def moments(
+    loc: Tensor, scale: Tensor, lower: float, upper: float
+) -> tuple[Tensor, Tensor]:
+    """Mean, in the unit of `y`, and variance.
+
+    By quadrature (Gauss-Legendre, 48 nodes over the part of the interval that
+    holds the mass): the closed forms are differences of large numbers where
+    the bounds cut off a tail.
+    """
+    low, high = _standardise(loc, scale, lower, upper)
+    nearest = _nearest(low, high)
+    # The density falls by exp(-reach) over this distance from `nearest`.
+    reach = 120.0
+    size = ops.abs(nearest)
+    span = reach / (size + ops.sqrt(ops.square(smaller(size, 1e15)) + reach))
+    left = larger(low - nearest, -span)
+    right = smaller(high - nearest, span)
+    nodes = ops.convert_to_tensor(0.5 * (_NODES + 1.0), loc.dtype)
+    weights = ops.convert_to_tensor(_WEIGHTS, loc.dtype)
+    steps = left[..., None] + (right - left)[..., None] * nodes
+    density = weights * ops.exp(-steps * (nearest[..., None] + 0.5 * steps))
+    density = density / ops.sum(density, axis=-1, keepdims=True)
+    mean = ops.sum(density * steps, axis=-1)
+    variance = ops.sum(density * ops.square(steps - mean[..., None]), axis=-1)
+    origin = between(loc, lower, upper)
+    mean = between(origin + scale * mean, lower, upper)
+    return mean, ops.square(scale) * variance
+
+
+def _standardise(
+    loc: Tensor, scale: Tensor, lower: float, upper: float
+) -> tuple[Tensor, Tensor]:
+    """The bounds in standardised units, the infinite ones replaced by far ones."""
+    one = ops.ones_like(loc * scale)
+    low, high = -_FAR * one, _FAR * one
+    if np.isfinite(lower):
+        low = divide(*half_difference(lower * one, loc, scale))
+        high = larger(high, low + _FAR)
+    if np.isfinite(upper):
+        high = divide(*half_difference(upper * one, loc, scale))
+        if not np.isfinite(lower):
+            low = smaller(low, high - _FAR)
+    return low, high
+
+
+def _nearest(low: Tensor, high: Tensor) -> Tensor:
+    """The point between the bounds that is nearest to the centre."""
+    zero = ops.zeros_like(low)
+    return ops.where(low > 0, low, ops.where(high < 0, high, zero))
+
+
+def _standard_cdf(z: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    below, above = z <= low, z >= high
+    inside = ops.where(below | above, 0.5 * low + 0.5 * high, z)
+    nearest, log_mass = _log_mass(low, high)
+    near_part, log_part = _log_mass(low, inside)
+    # Each is relative to its own nearest point.
+    shift = (0.5 * (near_part - nearest)) * (near_part + nearest)
+    value = ops.exp(smaller(log_part - log_mass - shift, 0.0))
+    value = ops.where(below, ops.zeros_like(value), value)
+    return ops.where(above, ops.ones_like(value), value)
+
+
+def _log_mass(
+    low: Tensor, high: Tensor, width: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`nearest` and `log(Phi(high) - Phi(low)) + nearest^2 / 2`."""
+    nearest = _nearest(low, high)
+    width = high - low if width is None else width
+    middle = 0.5 * low + 0.5 * high
+    # A narrow interval: the difference of the tails has lost its digits, the
+    # Taylor series of the integral has not.
+    narrow = (width < 0.05) & (ops.abs(middle) * width < 0.05)
+    one = ops.ones_like(low)
+    w = ops.where(narrow, width, 0.01 * one)
+    m = ops.where(narrow, middle, 0.0 * one)
+    n = ops.where(narrow, nearest, 0.0 * one)
+    # The square of m alone may overflow; m * w is small.
+    mw, ww = ops.square(m * w), w * w
+    series = (mw - ww) / 24.0 + (mw * mw - 6.0 * mw * ww + 3.0 * ww * ww) / 1920.0
+    narrow_value = (
+        ops.log(w) + ops.log1p(series) - (0.5 * (m - n)) * (m + n) - HALF_LOG_TWO_PI
+    )
+    # Both sides of 0: one minus two tails.
+    both = (low <= 0) & (high >= 0)
+    b_low = ops.where(both, low, -one)
+    b_high = ops.where(both, high, one)
+    tails = Phi(b_low) + Phi(-b_high)
+    straddle = both & (tails < 0.9999)
+    both_value = ops.log1p(-ops.where(straddle, tails, 0.5 * one))
+    # One side: the tail at the nearer bound without that at the farther one.
+    beyond = ops.logical_not(both | narrow)
+    near_bound = ops.where(beyond, -ops.abs(nearest), -one)
+    distance = ops.where(beyond, width, one)
+    log_near = log_ndtr_scaled(near_bound)
+    log_far = log_ndtr_scaled(near_bound - distance)
+    ratio = log_far - log_near - distance * (0.5 * distance - near_bound)
+    beyond_value = log_near + ops.log(-ops.expm1(smaller(ratio, -1e-6)))
+    value = ops.where(both, both_value, beyond_value)
+    return nearest, ops.where(narrow, narrow_value, value)
 
 
 @register("families.TruncatedNormal")
@@ -40,23 +249,14 @@ class TruncatedNormal(BoundedNormal):
 
     name = "truncated_normal"
 
-    def _arguments(self, params):
-        return (*self.split(params), self.lower, self.upper)
+    def _moments(self, params: Tensor) -> tuple[Tensor, Tensor]:
+        return moments(*self._read(params))
 
-    def _moments(self, params):
-        return numerics.truncated_normal_moments(*self._arguments(params))
+    def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
+        return _log_prob(self.align(y, params), *self._read(params))
 
-    def marginal_log_prob(self, y, params):
-        return numerics.truncated_normal_log_prob(
-            self.align(y, params), *self._arguments(params)
-        )
+    def cdf(self, y: Tensor, params: Tensor) -> Tensor:
+        return _cdf(self.align(y, params), *self._read(params))
 
-    def cdf(self, y, params):
-        return numerics.truncated_normal_cdf(
-            self.align(y, params), *self._arguments(params)
-        )
-
-    def crps(self, y, params):
-        return numerics.truncated_normal_crps(
-            self.align(y, params), *self._arguments(params)
-        )
+    def crps(self, y: Tensor, params: Tensor) -> Tensor:
+        return _crps(self.align(y, params), *self._read(params))

@@ -4,6 +4,7 @@ import math
 
 from keras import ops
 
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics.division import divide
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import float_dtype_of
@@ -11,7 +12,7 @@ from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
 
 
-def bump(x, sigma):
+def bump(x: Tensor, sigma: Tensor) -> Tensor:
     """The infinitely differentiable bump of half-width `sigma`.
 
     ```
@@ -44,7 +45,7 @@ def bump(x, sigma):
     return ops.cast(_bump(x, sigma, _reach(x) * sigma), dtype)
 
 
-def bump_threshold(x, sigma):
+def bump_threshold(x: Tensor, sigma: Tensor) -> Tensor:
     """The bump of half-width `sqrt(sigma)`, cut off at `|x| = sigma`.
 
     ```
@@ -76,17 +77,17 @@ def bump_threshold(x, sigma):
     return ops.cast(_bump(x, half_width, edge), dtype)
 
 
-def _reach(x):
+def _reach(x: Tensor) -> float:
     """The `|u|` at which `exp(-1 / (1 - u^2))` reaches the smallest normal."""
     return math.sqrt(1.0 + 1.0 / math.log(float(finfo(x.dtype).tiny)))
 
 
-def _positive_or_one(sigma):
+def _positive_or_one(sigma: Tensor) -> Tensor:
     # `sigma <= 0` and not `sigma > 0`: a NaN must stay a NaN.
     return ops.where(sigma <= 0, ops.ones_like(sigma), sigma)
 
 
-def _bump(x, half_width, edge):
+def _bump(x: Tensor, half_width: Tensor, edge: Tensor) -> Tensor:
     # The double-where: the argument is made safe before the formula, so that
     # no infinite gradient of the branch not taken can reach `x` or `sigma`.
     # `>=` is False for NaN: a NaN takes the formula and comes out as NaN.

@@ -3,10 +3,11 @@
 import keras
 from keras import ops
 
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics.dtypes import finfo
 
 
-def divide(x, scale):
+def divide(x: Tensor, scale: Tensor) -> Tensor:
     """`x / scale` with a gradient that does not form `1 / scale**2`.
 
     The derivative of a quotient is `-(x / scale) / scale` on TensorFlow and
@@ -30,25 +31,35 @@ def divide(x, scale):
     """
     if keras.backend.backend() != "jax":
         return x / scale
+    return divide_by_logs(x, scale)
+
+
+def divide_by_logs(x: Tensor, scale: Tensor) -> Tensor:
+    """`x / scale` whose gradient is never 0 times an infinite number.
+
+    A quotient that is discarded afterwards gets a gradient of 0 from above. Plain
+    division multiplies it by `x / scale**2`, which may be infinite: NaN. Here the
+    gradient meets the finite quotient first, and only then `1 / scale`.
+    """
     log_scale = ops.log(scale)
     one = ops.exp(ops.stop_gradient(log_scale) - log_scale)
     return x / ops.stop_gradient(scale) * one
 
 
-def half_difference(y, loc, scale):
+def half_difference(y: Tensor, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """`(y - loc) / 2` and `scale / 2`: their quotient cannot overflow early.
 
     `y - loc` overflows for arguments of opposite sign near the end of the
-    dtype although `(y - loc) / scale` may be small. A scale that has no half,
-    near the other end, is left whole, and the difference with it.
+    dtype although `(y - loc) / scale` may be small. If halving `scale` would
+    underflow, neither it nor the difference is halved.
     """
     smallest = 4.0 * float(finfo(scale.dtype).tiny)
     half = ops.where(scale < smallest, ops.ones_like(scale), ops.full_like(scale, 0.5))
     return half * y - half * loc, half * scale
 
 
-def nan_unless_positive(scale):
+def nan_unless_positive(scale: Tensor) -> Tensor:
     """The scale, or NaN where it is none, so that an error cannot hide."""
-    # A constant: of two tensors the converter to ONNX makes a sum with a mask, in
-    # which NaN wins on both sides.
+    # NaN must be a Python constant: tf2onnx turns `where(c, a, b)` into
+    # `c * a + (1 - c) * b`, where a NaN tensor would spread.
     return ops.where(scale > 0, scale, float("nan"))

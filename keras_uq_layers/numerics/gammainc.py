@@ -3,12 +3,12 @@
 import numpy as np
 from keras import ops
 
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics import special
 from keras_uq_layers.numerics.dtypes import between
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
-from keras_uq_layers.numerics.root import values_only
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import deviance
 from keras_uq_layers.numerics.saddle_point import log1p_minus
@@ -17,12 +17,14 @@ from keras_uq_layers.numerics.saddle_point import stirling_error
 # From this shape on the integrand is smooth down to 0, and few nodes do.
 _LARGE = 100.0
 _TERMS = 120
+# Terms of an alternating series at arguments of 1 and less.
+_FEW_TERMS = 20
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 # The integral is cut off where the integrand has fallen by exp(-reach).
 _REACH = 60.0
 
 
-def gammainc(a, x):
+def gammainc(a: Tensor, x: Tensor, differentiable: bool = True) -> Tensor:
     """Regularised lower incomplete gamma function, with gradients for both.
 
     ```
@@ -37,6 +39,8 @@ def gammainc(a, x):
     Args:
         a: Tensor of shapes, positive, float32 or float64.
         x: Tensor of limits, not negative.
+        differentiable: Whether gradients are wanted. If not, the compiled
+            kernel of the backend is used where there is an accurate one.
 
     Returns:
         Tensor of the broadcast shape, in `[0, 1]`.
@@ -52,12 +56,12 @@ def gammainc(a, x):
         SIAM J. Sci. Comput. 34(6), arXiv:1306.1754.
     """
     a, x = widen(a, x)
-    if values_only() and special.has_gammainc():
-        return special.gammainc(a, x)
+    if not differentiable and special.has_gammainc():
+        return special.gammainc_value(a, x)
     return _tails(a, x)[0]
 
 
-def gammaincc(a, x):
+def gammaincc(a: Tensor, x: Tensor, differentiable: bool = True) -> Tensor:
     """Regularised upper incomplete gamma function, `1 - gammainc(a, x)`.
 
     Accurate where it is small. See `gammainc`.
@@ -65,6 +69,8 @@ def gammaincc(a, x):
     Args:
         a: Tensor of shapes, positive, float32 or float64.
         x: Tensor of limits, not negative.
+        differentiable: Whether gradients are wanted. If not, the compiled
+            kernel of the backend is used where there is an accurate one.
 
     Returns:
         Tensor of the broadcast shape, in `[0, 1]`.
@@ -75,12 +81,12 @@ def gammaincc(a, x):
     0.3173
     """
     a, x = widen(a, x)
-    if values_only() and special.has_gammainc():
-        return special.gammaincc(a, x)
+    if not differentiable and special.has_gammainc():
+        return special.gammaincc_value(a, x)
     return _tails(a, x)[1]
 
 
-def _tails(a, x):
+def _tails(a: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     one = ops.ones_like(a * x)
     a, x = a * one, x * one
     at_zero = x <= 0
@@ -98,11 +104,16 @@ def _tails(a, x):
     small = smaller(front * ops.where(summed, series / a, integral), 1.0)
     lower = ops.where(upper, 1.0 - small, small)
     higher = ops.where(upper, small, 1.0 - small)
+    # Below a shape of 1/2 the upper tail is small from 0 on: 1 - lower has lost it.
+    rare = (a < 0.5) & (x <= 1.0)
+    half = 0.5 * one
+    tail = _rare_tail(ops.where(rare, a, half), ops.where(rare, x, half))
+    higher = ops.where(rare, tail, higher)
     zero = ops.zeros_like(one)
     return ops.where(at_zero, zero, lower), ops.where(at_zero, one, higher)
 
 
-def _series(a, x):
+def _series(a: Tensor, x: Tensor) -> Tensor:
     """`1 + x / (a + 1) + x^2 / ((a + 1) (a + 2)) + ...`"""
     value = ops.ones_like(a)
     for n in range(_TERMS, 0, -1):
@@ -110,7 +121,20 @@ def _series(a, x):
     return value
 
 
-def _integral(a, x, upper):
+def _rare_tail(a: Tensor, x: Tensor) -> Tensor:
+    """`1 - x^a / Gamma(a + 1) (1 + a sum over n of (-x)^n / (n! (a + n)))`"""
+    series = ops.zeros_like(a)
+    for n in range(_FEW_TERMS, 0, -1):
+        series = -x / float(n) * (1.0 / (a + float(n)) + series)
+    # lgamma(1 + a) is about -a times Euler's constant: what 1 + a rounds off
+    # would be lost.
+    rounded = 1.0 + a
+    lost = ops.stop_gradient(a - (rounded - 1.0))
+    exponent = a * ops.log(x) - (special.lgamma(rounded) - np.euler_gamma * lost)
+    return -ops.expm1(exponent) - ops.exp(exponent) * a * series
+
+
+def _integral(a: Tensor, x: Tensor, upper: Tensor) -> Tensor:
     """The integral of the density over `t / x`, relative to that at `x`."""
     one = ops.ones_like(x)
     sign = ops.where(upper, one, -one)

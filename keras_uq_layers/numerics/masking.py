@@ -8,8 +8,11 @@ import math
 from keras import ops
 from keras.backend import standardize_dtype
 
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
 
-def where_valid(valid, tensor, fill=1.0):
+
+def where_valid(valid: Tensor | None, tensor: Tensor, fill: float = 1.0) -> Tensor:
     """`tensor` with the positions that do not count replaced by `fill`.
 
     To be applied to the arguments of a function *before* it is evaluated, so
@@ -36,8 +39,10 @@ def where_valid(valid, tensor, fill=1.0):
     return ops.where(valid, tensor, ops.full_like(tensor, fill))
 
 
-def within_support(outside, *tensors, fill=1.0):
-    """Target and params with harmless numbers where the target is impossible.
+def within_support(
+    outside: Tensor, *tensors: Tensor, fill: float = 1.0
+) -> list[Tensor]:
+    """Replaces target and params by harmless numbers where the target is impossible.
 
     The value there is chosen afterwards; with the params as they are, the
     gradient of the branch that is not chosen may be 0 times inf, which is NaN.
@@ -59,7 +64,7 @@ def within_support(outside, *tensors, fill=1.0):
     return [ops.where(outside, ops.full_like(t, fill), t) for t in tensors]
 
 
-def position_mask(mask, shape):
+def position_mask(mask: Tensor | None, shape: Shape) -> Tensor | None:
     """Checks that a mask fits the positions and returns it as booleans.
 
     Args:
@@ -83,7 +88,9 @@ def position_mask(mask, shape):
     return ops.cast(_fit(mask, shape, "mask"), "bool")
 
 
-def position_weights(sample_weight, shape, dtype="float32"):
+def position_weights(
+    sample_weight: Tensor | None, shape: Shape, dtype: str = "float32"
+) -> Tensor | None:
     """Checks that weights fit the positions, and aligns them axis by axis.
 
     With as many rows as time steps, weights of shape `(B,)` would broadcast
@@ -118,7 +125,7 @@ def position_weights(sample_weight, shape, dtype="float32"):
     return _fit(weights, shape, "sample_weight", given)
 
 
-def _fit(tensor, shape, name, given=None):
+def _fit(tensor: Tensor, shape: Shape, name: str, given: Shape | None = None) -> Tensor:
     given = tuple(tensor.shape) if given is None else given
     own = len(tensor.shape)
     while len(tensor.shape) < len(shape):
@@ -134,7 +141,7 @@ def _fit(tensor, shape, name, given=None):
     return tensor
 
 
-def _misfit(name, given, shape):
+def _misfit(name: str, given: Shape, shape: Shape) -> ValueError:
     return ValueError(
         f"`{name}` must have one value per example, shape (batch,) or "
         f"(batch, 1), or one per position, shape {tuple(shape)}. "
@@ -142,7 +149,7 @@ def _misfit(name, given, shape):
     )
 
 
-def masked_mean(values, mask=None):
+def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean over all positions that count; 0 where there is none.
 
     Args:

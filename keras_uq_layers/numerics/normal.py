@@ -4,6 +4,7 @@ import math
 
 from keras import ops
 
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics.division import divide
 from keras_uq_layers.numerics.division import half_difference
 from keras_uq_layers.numerics.division import nan_unless_positive
@@ -14,7 +15,48 @@ from keras_uq_layers.numerics.special import ndtri
 _FAR = 40.0
 
 
-def normal_log_prob(y, loc, scale):
+def standardise(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """`(y - loc) / scale`, cut off at -40 and 40.
+
+    Density and tail are constant beyond these points, in any dtype. The cut
+    keeps the slope of a quotient that overflows out of their gradients.
+
+    Args:
+        y: Tensor of observations, float32 or float64.
+        loc: Tensor of means.
+        scale: Tensor of standard deviations; not positive: NaN.
+
+    Returns:
+        Tensor of the broadcast shape.
+    """
+    half, half_scale = half_difference(y, loc, nan_unless_positive(scale))
+    far = ops.abs(half) >= _FAR * half_scale
+    z = divide(ops.where(far, ops.zeros_like(half), half), half_scale)
+    return ops.where(far, _FAR * ops.stop_gradient(ops.sign(half)), z)
+
+
+def phi(z: Tensor) -> Tensor:
+    """Density of the standard normal, `exp(-z^2 / 2) / sqrt(2 pi)`."""
+    return math.sqrt(0.5 / math.pi) * ops.exp(-0.5 * z * z)
+
+
+def Phi(z: Tensor) -> Tensor:
+    """Distribution function of the standard normal, exact in the lower tail."""
+    return 0.5 * ops.erfc(-z * math.sqrt(0.5))
+
+
+def mean_distance(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """Expected distance of `y` from a normal number, in the unit of `y`.
+
+    ```
+    E|Y - y| = (y - loc) (2 Phi(z) - 1) + 2 scale phi(z),   z = (y - loc) / scale
+    ```
+    """
+    z = standardise(y, loc, scale)
+    return (y - loc) * (2.0 * Phi(z) - 1.0) + 2.0 * scale * phi(z)
+
+
+def normal_log_prob(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """Log density of the normal distribution, in nats.
 
     ```
@@ -40,7 +82,7 @@ def normal_log_prob(y, loc, scale):
     return -(0.5 * z) * z - ops.log(scale) - 0.5 * math.log(2.0 * math.pi)
 
 
-def normal_cdf(y, loc, scale):
+def normal_cdf(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """Distribution function of the normal, accurate in the lower tail.
 
     ```
@@ -60,16 +102,10 @@ def normal_cdf(y, loc, scale):
     >>> round(float(normal_cdf(1.96, 0.0, 1.0)), 3)
     0.975
     """
-    y, loc, scale = widen(y, loc, scale)
-    scale = nan_unless_positive(scale)
-    half, half_scale = half_difference(y, loc, scale)
-    far = ops.abs(half) >= _FAR * half_scale
-    z = divide(ops.where(far, ops.zeros_like(half), half), half_scale)
-    near_value = 0.5 * ops.erfc(-z * math.sqrt(0.5))
-    return ops.where(far, ops.cast(half > 0, half.dtype), near_value)
+    return Phi(standardise(*widen(y, loc, scale)))
 
 
-def normal_quantile(p, loc, scale):
+def normal_quantile(p: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """Quantile of the normal distribution.
 
     ```
@@ -90,52 +126,15 @@ def normal_quantile(p, loc, scale):
     3.0
     """
     p, loc, scale = widen(p, loc, scale)
-    scale = nan_unless_positive(scale)
-    return loc + scale * ndtri(p)
+    return loc + nan_unless_positive(scale) * ndtri(p)
 
 
-def normal_crps(y, loc, scale):
-    """Continuous ranked probability score of the normal, in the unit of `y`.
-
-    ```
-    crps = scale * (z * (2 F(z) - 1) + 2 phi(z) - 1 / sqrt(pi))
-    ```
-
-    with `z = (y - loc) / scale`, `F` and `phi` the standard normal
-    distribution function and density. Smaller is better; never negative.
-
-    Args:
-        y: Tensor of observations.
-        loc: Tensor of means.
-        scale: Tensor of standard deviations, positive.
-
-    Returns:
-        Tensor of the broadcast shape, float32 or wider.
-
-    Example:
-
-    >>> round(float(normal_crps(0.0, 0.0, 1.0)), 4)
-    0.2337
-
-    Reference:
-        Gneiting & Raftery, 2007, "Strictly Proper Scoring Rules, Prediction,
-        and Estimation", JASA 102(477), doi:10.1198/016214506000001437.
-    """
-    y, loc, scale = widen(y, loc, scale)
-    scale = nan_unless_positive(scale)
-    difference = y - loc
-    far = ops.abs(difference) >= _FAR * scale
-    near = ops.where(far, ops.zeros_like(difference), difference)
-    z = divide(near, scale)
-    density = math.sqrt(0.5 / math.pi) * ops.exp(-0.5 * z * z)
-    near_value = near * ops.erf(z * math.sqrt(0.5)) + scale * (
-        2.0 * density - math.sqrt(1.0 / math.pi)
-    )
-    far_value = ops.abs(difference) - scale * math.sqrt(1.0 / math.pi)
-    return ops.where(far, far_value, near_value)
-
-
-def normal_kl(loc, scale, prior_loc=0.0, prior_scale=1.0):
+def normal_kl(
+    loc: Tensor,
+    scale: Tensor,
+    prior_loc: Tensor | float = 0.0,
+    prior_scale: Tensor | float = 1.0,
+) -> Tensor:
     """Kullback-Leibler divergence between two normals, in nats.
 
     ```
@@ -168,7 +167,7 @@ def normal_kl(loc, scale, prior_loc=0.0, prior_scale=1.0):
     return (0.5 * ratio) * ratio + (0.5 * z) * z - log_ratio - 0.5
 
 
-def log_ndtr(z):
+def log_ndtr(z: Tensor) -> Tensor:
     """Logarithm of the standard normal distribution function.
 
     ```
@@ -193,11 +192,11 @@ def log_ndtr(z):
     below = ops.where(lower, z, -ops.ones_like(z))
     above = ops.where(lower, ops.ones_like(z), z)
     tail = log_ndtr_scaled(below) - (0.5 * below) * below
-    return ops.where(lower, tail, ops.log1p(-0.5 * ops.erfc(above * math.sqrt(0.5))))
+    return ops.where(lower, tail, ops.log1p(-Phi(-above)))
 
 
-def log_ndtr_scaled(z):
-    """`log_ndtr(z) + z^2 / 2` for `z <= 0`: what the square hides.
+def log_ndtr_scaled(z: Tensor) -> Tensor:
+    """`log_ndtr(z) + z^2 / 2`: the part left after the leading `-z^2 / 2` of the tail.
 
     Args:
         z: Tensor, not positive.
@@ -215,7 +214,7 @@ def log_ndtr_scaled(z):
     edge = -20.0 if wide else -8.0
     far = z < edge
     near = ops.where(far, -ops.ones_like(z), z)
-    near_value = (0.5 * near) * near + ops.log(0.5 * ops.erfc(-near * math.sqrt(0.5)))
+    near_value = (0.5 * near) * near + ops.log(Phi(near))
     away = ops.where(far, z, edge * ops.ones_like(z))
     inverse = ops.square(1.0 / away)
     # 1 - 1/z^2 + 3/z^4 - 15/z^6 ...: the tail of the continued integration by

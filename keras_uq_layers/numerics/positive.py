@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_uq_layers._typing import Tensor
+
 SCALE_FLOOR = 1e-3
 """Default smallest scale a head can emit, in the units that it works in."""
 
@@ -9,7 +11,7 @@ POSITIVE_FLOOR = 1e-6
 """Smallest rate, mean count or concentration that a head can emit."""
 
 
-def positive(raw, floor=0.0):
+def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
     """A number above `floor` with a gradient that stays alive at the floor.
 
     ```
@@ -31,7 +33,7 @@ def positive(raw, floor=0.0):
     return floor + ops.softplus(raw)
 
 
-def positive_inverse(value, floor=0.0):
+def positive_inverse(value: Tensor, floor: float = 0.0) -> Tensor:
     """The `raw` for which `positive(raw, floor)` is `value`.
 
     ```

@@ -1,33 +1,23 @@
 """Roots of monotone functions, by bisection of the bits of a number."""
 
-import contextlib
-import contextvars
+from collections.abc import Callable
 
 import numpy as np
 from keras import ops
 
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics.dtypes import between
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import floor
 
-_values_only = contextvars.ContextVar("values_only", default=False)
 
-
-def values_only():
-    """Whether a search is evaluating a function: nobody wants its gradient."""
-    return _values_only.get()
-
-
-@contextlib.contextmanager
-def _without_gradients():
-    token = _values_only.set(True)
-    try:
-        yield
-    finally:
-        _values_only.reset(token)
-
-
-def monotone_root(function, level, lower=-np.inf, upper=np.inf, discrete=False):
+def monotone_root(
+    function: Callable[[Tensor], Tensor],
+    level: Tensor,
+    lower: float = -np.inf,
+    upper: float = np.inf,
+    discrete: bool = False,
+) -> Tensor:
     """The smallest `y` with `function(y) >= level`, without a gradient.
 
     First the sign of `y`, then its exponent, then its mantissa is bisected:
@@ -56,9 +46,8 @@ def monotone_root(function, level, lower=-np.inf, upper=np.inf, discrete=False):
     info = finfo(level.dtype)
     zeros = ops.zeros_like(level)
 
-    def frozen(y):
-        with _without_gradients():
-            return ops.stop_gradient(function(y))
+    def frozen(y: Tensor) -> Tensor:
+        return ops.stop_gradient(function(y))
 
     safe = ops.where((level > 0) & (level < 1), level, ops.full_like(level, 0.5))
 
@@ -72,7 +61,7 @@ def monotone_root(function, level, lower=-np.inf, upper=np.inf, discrete=False):
         origin = 0.0
         sign = ops.where(frozen(zeros) >= safe, -ops.ones_like(level), zeros + 1.0)
 
-    def holds(magnitude):
+    def holds(magnitude: Tensor) -> Tensor:
         y = origin + sign * magnitude
         y = between(y, max(lower, float(info.min)), min(upper, float(info.max)))
         reached = frozen(y) >= safe
@@ -103,7 +92,7 @@ def monotone_root(function, level, lower=-np.inf, upper=np.inf, discrete=False):
 
     low, high = ops.fori_loop(0, info.nmant + 1, bisect_mantissa, (low, high))
     if discrete:
-        # Zero is a power of no two.
+        # The search runs over powers of two, which never reach 0: test 0 by itself.
         root = ops.where(frozen(zeros) >= safe, zeros, high)
     else:
         root = origin + sign * high
@@ -115,7 +104,7 @@ def monotone_root(function, level, lower=-np.inf, upper=np.inf, discrete=False):
     return ops.stop_gradient(ops.where(inside, root, nan))
 
 
-def _power_of_two(exponent):
+def _power_of_two(exponent: Tensor) -> Tensor:
     # Not exact on every backend; a bracket need not be, but a whole number is.
     value = ops.exp2(exponent)
     return ops.where(value >= 1.0, ops.round(value), value)

@@ -1,4 +1,4 @@
-"""Parts of gamma functions that cancel, written so that they do not.
+"""Differences of gamma functions, written so that nothing cancels.
 
 The likelihoods of counts, rates and positive amounts are differences of large
 terms, `lgamma` among them, that nearly cancel: in float32 nothing is left of
@@ -11,14 +11,15 @@ import math
 
 from keras import ops
 
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics.dtypes import widen
 from keras_uq_layers.numerics.special import lgamma
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
-def stirling_error(x):
-    """What Stirling's formula misses of `lgamma(x)`.
+def stirling_error(x: Tensor) -> Tensor:
+    """The error of Stirling's formula for `lgamma(x)`.
 
     ```
     stirling_error(x) = lgamma(x) - (x - 1/2) log(x) + x - log(2 pi) / 2
@@ -56,7 +57,7 @@ def stirling_error(x):
     return ops.where(large, series * inverse, direct)
 
 
-def log1p_minus(x):
+def log1p_minus(x: Tensor) -> Tensor:
     """`log(1 + x) - x` without the cancellation near 0.
 
     Args:
@@ -84,7 +85,12 @@ def log1p_minus(x):
     return ops.where(near, near_value, ops.log1p(far) - far)
 
 
-def deviance(x, mean, excess=None, log_mean=None):
+def deviance(
+    x: Tensor,
+    mean: Tensor,
+    excess: Tensor | None = None,
+    log_mean: Tensor | None = None,
+) -> Tensor:
     """How far a count or amount `x` is from its mean; 0 where they agree.
 
     ```

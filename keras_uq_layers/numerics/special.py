@@ -1,16 +1,22 @@
 """Special functions that `keras.ops` lacks, from the backend in use.
 
-TensorFlow, JAX and PyTorch each ship these functions, with gradients and
-compiled kernels. Few other places in the package look at the backend;
-`tests/test_structure.py` lists them.
+TensorFlow, JAX and PyTorch ship these functions as compiled kernels. Those
+whose name ends in `_value` have no gradient, or an inexact one, on some
+backend: `numerics.gammainc` and `numerics.betainc` have all of theirs. Few
+other places in the package look at the backend; `tests/test_structure.py`
+lists them.
 """
 
 import importlib
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
+from keras_uq_layers._typing import Tensor
 
-def ndtri(p):
+
+def ndtri(p: Tensor) -> Tensor:
     """Quantile of the standard normal distribution.
 
     ```
@@ -39,7 +45,7 @@ def ndtri(p):
     )
 
 
-def lgamma(x):
+def lgamma(x: Tensor) -> Tensor:
     """Logarithm of the absolute value of the gamma function.
 
     Args:
@@ -58,19 +64,13 @@ def lgamma(x):
     )
 
 
-def has_gammainc():
+def has_gammainc() -> bool:
     """Whether the backend in use has an accurate incomplete gamma function."""
     return keras.backend.backend() in ("tensorflow", "torch")
 
 
-def gammainc(a, x):
-    """Regularised lower incomplete gamma function.
-
-    ```
-    gammainc(a, x) = integral from 0 to x of t^(a-1) exp(-t) dt / Gamma(a)
-    ```
-
-    A compiled kernel for values; see `numerics.gammainc` for gradients.
+def gammainc_value(a: Tensor, x: Tensor) -> Tensor:
+    """Regularised lower incomplete gamma function, without its gradients.
 
     Args:
         a: Tensor of shapes, positive, float32 or float64.
@@ -82,7 +82,7 @@ def gammainc(a, x):
     Example:
 
     >>> half = keras.ops.convert_to_tensor(0.5)
-    >>> round(float(gammainc(half, half)), 4)
+    >>> round(float(gammainc_value(half, half)), 4)
     0.6827
     """
     path = "special.gammainc"
@@ -90,10 +90,8 @@ def gammainc(a, x):
     return _in_float64(function, a, x)
 
 
-def gammaincc(a, x):
-    """Regularised upper incomplete gamma function, `1 - gammainc(a, x)`.
-
-    Accurate where it is small. A compiled kernel for values.
+def gammaincc_value(a: Tensor, x: Tensor) -> Tensor:
+    """Regularised upper incomplete gamma function, without its gradients.
 
     Args:
         a: Tensor of shapes, positive, float32 or float64.
@@ -105,7 +103,7 @@ def gammaincc(a, x):
     Example:
 
     >>> half = keras.ops.convert_to_tensor(0.5)
-    >>> round(float(gammaincc(half, half)), 4)
+    >>> round(float(gammaincc_value(half, half)), 4)
     0.3173
     """
     path = "special.gammaincc"
@@ -113,21 +111,19 @@ def gammaincc(a, x):
     return _in_float64(function, a, x)
 
 
-def has_betainc():
-    """Whether the backend in use has an incomplete beta function."""
-    return keras.backend.backend() in ("tensorflow", "jax")
+def has_betainc() -> bool:
+    """Whether the backend in use has an accurate incomplete beta function."""
+    return keras.backend.backend() == "tensorflow"
 
 
-def betainc_value(a, b, x):
+def betainc_value(a: Tensor, b: Tensor, x: Tensor, complement: Tensor) -> Tensor:
     """Regularised incomplete beta function, without its gradients.
-
-    A compiled kernel on TensorFlow and JAX, which do not differentiate it
-    with respect to `a` and `b`; see `numerics.betainc` for one with gradients.
 
     Args:
         a: Positive tensor, float32 or float64.
         b: Positive tensor.
         x: Tensor in `[0, 1]`.
+        complement: `1 - x`, which has more digits where it is the smaller one.
 
     Returns:
         Tensor of the shape of the arguments.
@@ -135,16 +131,20 @@ def betainc_value(a, b, x):
     Example:
 
     >>> two = keras.ops.convert_to_tensor(2.0)
-    >>> round(float(betainc_value(two, two, keras.ops.convert_to_tensor(0.5))), 4)
+    >>> half = keras.ops.convert_to_tensor(0.5)
+    >>> round(float(betainc_value(two, two, half, half)), 4)
     0.5
     """
-    a, b, x = (keras.ops.stop_gradient(v) for v in (a, b, x))
-    path = "scipy.special.betainc"
-    function = _dispatch("betainc", "math.betainc", path, path)
-    return _in_float64(function, a, b, x)
+    ops, path = keras.ops, "scipy.special.betainc"
+    kernel = _dispatch("betainc", "math.betainc", path, path)
+
+    def of_both(a: Tensor, b: Tensor, x: Tensor, rest: Tensor) -> Tensor:
+        return kernel(a, b, ops.where(rest < 0.5, 1.0 - rest, x))
+
+    return _in_float64(of_both, *map(ops.stop_gradient, (a, b, x, complement)))
 
 
-def i0e(x):
+def i0e(x: Tensor) -> Tensor:
     """Modified Bessel function of order 0, times `exp(-|x|)`.
 
     Args:
@@ -161,7 +161,7 @@ def i0e(x):
     return _dispatch("i0e", "math.bessel_i0e", "scipy.special.i0e", "special.i0e")(x)
 
 
-def i1e(x):
+def i1e(x: Tensor) -> Tensor:
     """Modified Bessel function of order 1, times `exp(-|x|)`.
 
     Args:
@@ -178,18 +178,18 @@ def i1e(x):
     return _dispatch("i1e", "math.bessel_i1e", "scipy.special.i1e", "special.i1e")(x)
 
 
-def _in_float64(function, *arguments):
+def _in_float64(function: Callable, *arguments: Tensor) -> Tensor:
     # In float32 the backends compute exp(a log(x) - x - lgamma(a)) of terms
     # that nearly cancel: 5 % off at a = 1e5. JAX has float64 only on request.
     ops = keras.ops
-    arguments = [ops.convert_to_tensor(v) for v in arguments]
+    tensors = [ops.convert_to_tensor(v) for v in arguments]
     if keras.backend.backend() == "jax":
-        return function(*arguments)
-    value = function(*(ops.cast(v, "float64") for v in arguments))
-    return ops.cast(value, arguments[-1].dtype)
+        return function(*tensors)
+    value = function(*(ops.cast(v, "float64") for v in tensors))
+    return ops.cast(value, tensors[-1].dtype)
 
 
-def _dispatch(name, tensorflow, jax, torch):
+def _dispatch(name: str, tensorflow: str, jax: str, torch: str) -> Callable:
     """The function of the backend in use, from its dotted path there."""
     backend = keras.backend.backend()
     paths = {"tensorflow": tensorflow, "jax": jax, "torch": torch}
@@ -199,7 +199,7 @@ def _dispatch(name, tensorflow, jax, torch):
             f"Received: backend={backend!r}"
         )
     module, _, path = f"{backend}.{paths[backend]}".partition(".")
-    found = importlib.import_module("jax.scipy" if backend == "jax" else module)
+    found: Any = importlib.import_module("jax.scipy" if backend == "jax" else module)
     for part in path.removeprefix("scipy.").split("."):
         found = getattr(found, part)
     return found

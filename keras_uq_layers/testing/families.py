@@ -1,21 +1,31 @@
 """A harness that any family can be put through, ours and yours."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_uq_layers import families
-from keras_uq_layers.numerics.dtypes import to_numpy
-from keras_uq_layers.testing._gradients import value_and_gradients
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families._classes import ClassFamily
 
 # Nodes of the trapezoidal rule in the transformed variable.
 _NODES = 2001
 _LEVELS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 
-def check_family(family, *, rows=5, spread=0.5, draws=1000, seed=0):
+def check_family(
+    family: families.Family,
+    *,
+    rows: int = 5,
+    spread: float = 0.5,
+    draws: int = 1000,
+    seed: int = 0,
+) -> None:
     """Puts a family through what heads, losses and metrics ask of it.
 
     The checks: the layout of the params (`params_size`, `units`, `split`,
@@ -28,6 +38,8 @@ def check_family(family, *, rows=5, spread=0.5, draws=1000, seed=0):
     `cdf`, and repeat with the same noise; `affine` and `rescale` do what
     `target_unit` says. What a family does not have (`NotImplementedError`) is
     skipped, except for `log_prob` where it has no quantiles either.
+
+    For classes, sums over the labels take the place of integrals.
 
     The numerical integrals are taken at `rows` params close to those of
     `initial_parts`, so that they are exact to about 1e-4.
@@ -50,6 +62,9 @@ def check_family(family, *, rows=5, spread=0.5, draws=1000, seed=0):
     _check_layout(family)
     _check_config(family)
     _check_constrain(family, seed)
+    if isinstance(family, ClassFamily):
+        _check_classes(family, rows, spread, draws, seed)
+        return
     params = _typical(family, 1, rows, spread, seed)
     has_density = _exists(family.log_prob, ops.zeros((rows, 1)), params)
     quantiles = _quantiles(family, params)
@@ -66,18 +81,22 @@ def check_family(family, *, rows=5, spread=0.5, draws=1000, seed=0):
     _check_draws(family, params, quantiles, draws, seed)
 
 
-def _tensor(array):
+def _array(tensor: Tensor) -> Array:
+    return np.asarray(ops.convert_to_numpy(tensor), dtype="float64")
+
+
+def _tensor(array: Any) -> Tensor:
     return ops.convert_to_tensor(np.asarray(array).astype(_dtype()))
 
 
-def _dtype():
+def _dtype() -> str:
     """The widest float of the backend: JAX has no float64 unless told so."""
     return keras.backend.standardize_dtype(
         ops.convert_to_tensor(np.zeros(1, "float64")).dtype
     )
 
 
-def _exists(method, *args):
+def _exists(method: Callable, *args: Any) -> bool:
     try:
         method(*args)
     except NotImplementedError:
@@ -85,15 +104,17 @@ def _exists(method, *args):
     return True
 
 
-def _typical(family, units, rows, spread, seed):
-    offset = to_numpy(family.initial_features(units, 1.0))
+def _typical(
+    family: families.Family, units: int, rows: int, spread: float, seed: int
+) -> Tensor:
+    offset = _array(family.initial_features(units, 1.0))
     noise = np.random.default_rng(seed).normal(size=(rows, len(offset)))
     features = (offset + spread * noise).astype(_dtype())
     return ops.convert_to_tensor(family.constrain(ops.convert_to_tensor(features)))
 
 
-def _check_layout(family):
-    for units in (1, 2, 3):
+def _check_layout(family: families.Family) -> None:
+    for units in _units(family):
         size = family.params_size(units)
         assert family.units(size) == units, (
             f"units(params_size({units})) is {family.units(size)}"
@@ -104,7 +125,7 @@ def _check_layout(family):
             f"`split` gives {len(parts)} parts for `parameters={family.parameters}`"
         )
         np.testing.assert_array_equal(
-            to_numpy(family.join(*parts)), to_numpy(params), "`join` must undo `split`"
+            _array(family.join(*parts)), _array(params), "`join` must undo `split`"
         )
     try:
         family.units(0)
@@ -113,19 +134,28 @@ def _check_layout(family):
     raise AssertionError("a params tensor of width 0 must be an error")
 
 
-def _check_config(family):
+def _units(family: families.Family) -> range:
+    """Numbers of outputs to try: of classes there are at least two."""
+    try:
+        family.params_size(1)
+    except ValueError:
+        return range(2, 5)
+    return range(1, 4)
+
+
+def _check_config(family: families.Family) -> None:
     config = json.loads(json.dumps(families.serialize(family)))
     again = families.get(config)
     assert again == family, f"{again!r} comes back from the config of {family!r}"
     assert hash(again) == hash(family), "equal families must have equal hashes"
 
 
-def _check_constrain(family, seed):
+def _check_constrain(family: families.Family, seed: int) -> None:
     rng = np.random.default_rng(seed)
     size = family.params_size(2)
     signs = rng.choice([-1.0, 1.0], size=(200, size))
     wild = (signs * 10 ** rng.uniform(-30, 15, size=(200, size))).astype("float32")
-    params = to_numpy(family.constrain(ops.convert_to_tensor(wild)))
+    params = _array(family.constrain(ops.convert_to_tensor(wild)))
     assert np.isfinite(params).all(), "`constrain` must give finite params"
     for floor in (1e-3, 0.1):
         tame = rng.normal(size=(20, size)).astype(_dtype())
@@ -133,38 +163,38 @@ def _check_constrain(family, seed):
         parts = family.unconstrain_parts(*family.split(params), scale_floor=floor)
         again = family.constrain(family.join(*parts), floor)
         np.testing.assert_allclose(
-            to_numpy(again),
-            to_numpy(params),
+            _array(again),
+            _array(params),
             rtol=1e-4,
             atol=1e-5,
             err_msg="`constrain` must undo `unconstrain_parts`",
         )
 
 
-def _levels(family):
+def _levels(family: families.Family) -> Array:
     return np.array(getattr(family, "levels", _LEVELS))
 
 
-def _quantiles(family, params):
+def _quantiles(family: families.Family, params: Tensor) -> Array | None:
     """Quantiles at all levels, `(levels, rows, 1)`, or None."""
     p = _levels(family).astype(_dtype())[:, None, None]
     try:
-        return to_numpy(family.quantile(p, params))
+        return _array(family.quantile(p, params))
     except NotImplementedError:
         return None
 
 
-def _check_quantile(family, params, quantiles):
+def _check_quantile(family: families.Family, params: Tensor, quantiles: Array) -> None:
     assert (np.diff(quantiles, axis=0) >= 0).all(), "`quantile` must not decrease"
     if not _exists(family.cdf, _tensor(quantiles[0]), params):
         return
     tolerance = 1e-4
     for level, value in zip(_levels(family), quantiles, strict=True):
         y = _tensor(value)
-        reached = to_numpy(family.cdf(y, params))
+        reached = _array(family.cdf(y, params))
         step = 1.0 if family.discrete else 1e-3 * np.maximum(np.abs(value), 1e-3)
         before = ops.convert_to_tensor((value - step).astype(_dtype()))
-        before = to_numpy(family.cdf(before, params))
+        before = _array(family.cdf(before, params))
         jump = family.discrete | (value <= family.lower) | (value >= family.upper)
         exact = np.abs(reached - level) < tolerance
         crossed = (reached > level - tolerance) & (before < level + tolerance)
@@ -173,20 +203,88 @@ def _check_quantile(family, params, quantiles):
         )
 
 
-def _gradients(function, *arrays):
-    """Gradients of the sum of `function(*arrays)`."""
-    _, found = value_and_gradients(
-        lambda tensors: ops.sum(function(*tensors)),
-        [ops.convert_to_tensor(a) for a in arrays],
-    )
+def _gradients(function: Callable, *arrays: Any) -> list[Array]:
+    """Gradients of the sum of `function(*arrays)`, on any backend."""
+    tensors = [ops.convert_to_tensor(a) for a in arrays]
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            total = ops.sum(function(*tensors))
+        found = tape.gradient(total, tensors)
+    elif backend == "jax":
+        import jax
+
+        found = jax.grad(
+            lambda *t: ops.sum(function(*t)), argnums=tuple(range(len(tensors)))
+        )(*tensors)
+    else:
+        tensors = [t.detach().clone().requires_grad_() for t in tensors]
+        ops.sum(function(*tensors)).backward()
+        found = [t.grad for t in tensors]
     return [
-        np.zeros(a.shape) if g is None else g
+        np.zeros(a.shape) if g is None else _array(g)
         for a, g in zip(arrays, found, strict=True)
     ]
 
 
-def _check_safety(family, params):
-    params = to_numpy(params).astype("float32")
+def _check_classes(
+    family: ClassFamily, rows: int, spread: float, draws: int, seed: int
+) -> None:
+    units = _units(family)[1]
+    params = _typical(family, units, rows, spread, seed)
+    p = _array(family.mean(params))
+    assert ((p >= 0) & (p <= 1)).all(), f"`mean` must hold probabilities, not {p}"
+    # The outcomes of one position: yes or no for each output, or one class of all.
+    outcomes = np.stack([np.zeros(units), np.ones(units)])
+    if not family.independent:
+        outcomes = np.eye(units)
+        assert np.allclose(p.sum(axis=-1), 1.0, atol=1e-5), "`mean` must add up to 1"
+    tables = [_tensor(np.tile(outcome, (rows, 1))) for outcome in outcomes]
+    terms = np.stack([_array(family.marginal_log_prob(y, params)) for y in tables])
+    if not family.independent:
+        terms = terms.sum(axis=-1)
+    expected = np.stack([1.0 - p, p]) if family.independent else p.T
+    _check_close(np.exp(terms), expected, "`log_prob` must agree with `mean`")
+    variance = _array(family.variance(params))
+    _check_close(variance, p * (1.0 - p), "`variance` must be that of zeros and ones")
+    if _exists(family.entropy, params):
+        entropy = -(np.exp(terms) * terms).sum(axis=0)
+        got = _array(family.entropy(params))
+        _check_close(got, entropy, "`entropy` must be the mean of `-log_prob`")
+    confidence, right = map(_array, family.top_label(tables[-1], params))
+    assert (confidence >= 1.0 / (units + 1)).all(), "`top_label` must be the likely one"
+    assert np.isin(right, (0.0, 1.0)).all(), "a label is right or wrong"
+    _check_class_safety(family, _array(params))
+    sample = _array(family.sample(params, (draws,), seed=seed))
+    assert sample.shape == (draws, *p.shape), f"`sample` has shape {sample.shape}"
+    error = 5 * np.sqrt(p * (1.0 - p) / draws) + 1e-3
+    assert (np.abs(sample.mean(axis=0) - p) < error).all(), (
+        "draws must follow the probabilities of `mean`"
+    )
+
+
+def _check_close(got: Array, expected: Array, message: str) -> None:
+    np.testing.assert_allclose(got, expected, 1e-4, 1e-5, err_msg=message)
+
+
+def _check_class_safety(family: ClassFamily, params: Array) -> None:
+    """One row whose target is no class, between two that have one."""
+    good, bad = np.zeros(params.shape[-1]), np.full(params.shape[-1], -1.0)
+    good[0] = 1.0
+    y, three = np.stack([good, bad, good]), np.repeat(params[:1], 3, axis=0)
+    value = _array(family.log_prob(_tensor(y), _tensor(three)))
+    assert value[1] == -np.inf, "`log_prob` must be -inf for what is no class"
+    assert np.isfinite(value[::2]).all(), "`log_prob` must be finite for a class"
+    gradient = _gradients(lambda p: family.log_prob(_tensor(y), p), _tensor(three))[0]
+    assert (gradient[1] == 0).all(), "the gradient must be 0 for what is no class"
+    assert np.isfinite(gradient).all(), "the gradient of `log_prob` must be finite"
+
+
+def _check_safety(family: families.Family, params: Tensor) -> None:
+    params = _array(params).astype("float32")
     rng = np.random.default_rng(1)
     # One row per target: each typical params with each target.
     targets = np.concatenate(
@@ -198,7 +296,7 @@ def _check_safety(family, params):
     ).astype("float32")
     y = np.tile(targets, len(params))[:, None]
     params = np.repeat(params, len(targets), axis=0)
-    value = to_numpy(family.log_prob(ops.convert_to_tensor(y), params))
+    value = _array(family.log_prob(ops.convert_to_tensor(y), params))
     assert not np.isnan(value).any(), f"`log_prob` is NaN at y={y[np.isnan(value)]}"
     assert (value < np.inf).all(), f"`log_prob` is inf at y={y[value == np.inf]}"
     gradients = _gradients(family.log_prob, y, params)
@@ -222,7 +320,7 @@ def _check_safety(family, params):
         )
 
 
-def _grid(family, quantiles):
+def _grid(family: families.Family, quantiles: Array) -> tuple[Array, Array]:
     """Points and weights, `(rows, nodes)`: integrals over the support."""
     centre = quantiles[len(quantiles) // 2]
     width = quantiles[-2] - quantiles[1]
@@ -249,21 +347,21 @@ def _grid(family, quantiles):
     return centre + width * np.sinh(t), width * np.cosh(t) * step
 
 
-def _pairwise(method, y, params):
+def _pairwise(method: Callable, y: Array, params: Tensor) -> Array:
     """`method` at each point of `(rows, nodes)`, for the params of its row."""
     rows, nodes = y.shape
     repeated = ops.repeat(params, nodes, axis=0)
     flat = ops.convert_to_tensor(y.reshape(-1, 1).astype(_dtype()))
-    return to_numpy(method(flat, repeated)).reshape(rows, nodes)
+    return _array(method(flat, repeated)).reshape(rows, nodes)
 
 
-def _check_integrals(family, params, quantiles):
+def _check_integrals(family: families.Family, params: Tensor, quantiles: Array) -> None:
     y, weight = _grid(family, quantiles)
     # In the dtype of the density: a rounded point is another point.
     y = y.astype(_dtype()).astype("float64")
     mass = np.exp(_pairwise(family.log_prob, y, params)) * weight
     bounds = [b for b in (family.lower, family.upper) if np.isfinite(b)]
-    if family.closed and getattr(family, "atoms", False):
+    if family.closed and family.atoms:
         # Points on the bound itself carry the probability of the bound.
         mass = np.where(np.isin(y, bounds), 0.0, mass)
         at_bounds = np.tile(bounds, (len(y), 1))
@@ -281,12 +379,12 @@ def _check_integrals(family, params, quantiles):
     variance = (mass * (y - mean[:, None]) ** 2).sum(axis=1) / total
     unit = np.sqrt(variance)
     if _exists(family.mean, params):
-        error = np.abs(to_numpy(family.mean(params))[:, 0] - mean) / unit
+        error = np.abs(_array(family.mean(params))[:, 0] - mean) / unit
         assert (error < 10 * tolerance).all(), (
             f"`mean` is off by {error.max():.2g} standard deviations"
         )
     if _exists(family.variance, params):
-        ratio = to_numpy(family.variance(params))[:, 0] / variance
+        ratio = _array(family.variance(params))[:, 0] / variance
         # Heavy tails: the square is integrated only as far as the grid goes.
         assert (np.abs(ratio - 1) < 100 * tolerance).all(), (
             f"`variance` is off by the factors {ratio}"
@@ -295,7 +393,7 @@ def _check_integrals(family, params, quantiles):
         return
     order = np.argsort(y, axis=1, kind="stable")
     y, mass, weight = (np.take_along_axis(a, order, axis=1) for a in (y, mass, weight))
-    smooth = not (family.discrete or getattr(family, "atoms", False))
+    smooth = not (family.discrete or family.atoms)
     summed = np.cumsum(mass, axis=1) - (0.5 * mass if smooth else 0.0)
     cdf = _pairwise(family.cdf, y, params)
     # Rounded points on a bound: which part of its mass is summed is open.
@@ -306,7 +404,15 @@ def _check_integrals(family, params, quantiles):
     _check_crps(family, params, y, weight, cdf, unit, tolerance)
 
 
-def _check_crps(family, params, y, weight, cdf, unit, tolerance):
+def _check_crps(
+    family: families.Family,
+    params: Tensor,
+    y: Array,
+    weight: Array,
+    cdf: Array,
+    unit: Array,
+    tolerance: float,
+) -> None:
     rows = np.arange(len(y))
     for level in (0.1, 0.6):
         column = np.array([np.searchsorted(row, level) for row in cdf])
@@ -323,14 +429,14 @@ def _check_crps(family, params, y, weight, cdf, unit, tolerance):
                 + np.where(y <= target, cdf, 1.0 - cdf) ** 2
             )
         expected = (squares * weight).sum(axis=1)
-        got = to_numpy(family.crps(_tensor(target), params))
+        got = _array(family.crps(_tensor(target), params))
         error = np.abs(got[:, 0] - expected) / unit
         assert (error < 30 * tolerance).all(), (
             f"`crps` is off its integral by {error.max():.2g} standard deviations"
         )
 
 
-def _check_unit(family, params):
+def _check_unit(family: families.Family, params: Tensor) -> None:
     assert family.target_unit in (None, "affine", "scale"), (
         f"`target_unit` is {family.target_unit!r}"
     )
@@ -347,8 +453,8 @@ def _check_unit(family, params):
         shift = ops.zeros_like(shift)
         moved = family.rescale(params, factor)
     y = family.sample(params, seed=0)
-    there = to_numpy(family.log_prob(shift + factor * y, moved))
-    here = to_numpy(family.log_prob(y, params)) - np.log(to_numpy(factor)).sum()
+    there = _array(family.log_prob(shift + factor * y, moved))
+    here = _array(family.log_prob(y, params)) - np.log(_array(factor)).sum()
     np.testing.assert_allclose(
         there,
         here,
@@ -358,15 +464,21 @@ def _check_unit(family, params):
     )
 
 
-def _check_draws(family, params, quantiles, draws, seed):
-    rows = len(to_numpy(params))
+def _check_draws(
+    family: families.Family,
+    params: Tensor,
+    quantiles: Array | None,
+    draws: int,
+    seed: int,
+) -> None:
+    rows = len(_array(params))
     noise = family.draw_noise((3, rows, 1), seed=seed)
     if not _exists(lambda: family.sample(params, (3,), noise=noise)):
         return
-    first = to_numpy(family.sample(params, (3,), noise=noise))
-    second = to_numpy(family.sample(params, (3,), noise=noise))
+    first = _array(family.sample(params, (3,), noise=noise))
+    second = _array(family.sample(params, (3,), noise=noise))
     np.testing.assert_array_equal(first, second, "the same noise, the same draw")
-    sample = to_numpy(family.sample(params, (draws,), seed=seed))
+    sample = _array(family.sample(params, (draws,), seed=seed))
     assert sample.shape == (draws, rows, 1), (
         f"`sample` has shape {sample.shape}, expected {(draws, rows, 1)}"
     )
@@ -376,7 +488,7 @@ def _check_draws(family, params, quantiles, draws, seed):
     if quantiles is None or not _exists(family.cdf, _tensor(quantiles[0]), params):
         return
     for level, point in zip(_levels(family), quantiles, strict=True):
-        expected = to_numpy(family.cdf(_tensor(point), params))
+        expected = _array(family.cdf(_tensor(point), params))
         share = (sample <= point).mean(axis=0)
         error = 5 * np.sqrt(expected * (1 - expected) / draws) + 1e-3
         assert (np.abs(share - expected) < error).all(), (

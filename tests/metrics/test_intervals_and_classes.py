@@ -365,5 +365,5 @@ def test_bad_arguments():
         M.RegressionCalibrationError("normal", levels=0)
     with pytest.raises(ValueError, match="`y` must have shape"):
         compute(M.CRPS("normal"), np.zeros((3, 2)), np.ones((3, 2)))
-    with pytest.raises(NotImplementedError, match="no `crps`"):
+    with pytest.raises(NotImplementedError, match="has no CRPS"):
         compute(M.CRPS("categorical"), np.zeros(3), np.ones((3, 2)))

@@ -10,6 +10,7 @@ from oracle import check_function
 from oracle import result_dtype
 from strategies import arrays
 from strategies import dtypes
+from strategies import normalised
 from strategies import positives
 from strategies import reals
 
@@ -63,7 +64,7 @@ def points(draw, root):
     for _ in range(draw(st.integers(1, 5))):
         sigma = draw(positives(dtype, -30, 30))
         width = min(sigma, sigma**0.5) if root else sigma
-        near = width * draw(st.floats(-1.1, 1.1))
+        near = normalised(width * draw(st.floats(-1.1, 1.1)), dtype)
         rows.append((draw(st.one_of(reals(dtype), st.just(near))), sigma))
     return dtype, rows
 

@@ -1,6 +1,8 @@
-"""What every family of distributions does with a tensor of parameters."""
+"""The base class of all families of distributions."""
 
 import functools
+import inspect
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,6 +10,11 @@ from keras import ops
 
 from keras_uq_layers import arguments
 from keras_uq_layers import registration
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Config
+from keras_uq_layers._typing import Seed
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics import monotone_root
 from keras_uq_layers.numerics import widen
 from keras_uq_layers.numerics.dtypes import finfo
@@ -22,7 +29,7 @@ class Family:
     A *params* tensor of shape `(..., P * D)` holds, for each batch position,
     the `P` parameters of `D` outputs as blocks of width `D`: for a normal,
     `[loc | scale]`. The values are constrained: a scale is positive and in
-    the unit of `y`. A family has no state; it only knows the layout.
+    the unit of `y`. A family has no state: it knows how to read such a tensor.
 
     To write your own family, subclass this class, give it a `name`, name its
     `parameters`, register it with `keras.saving.register_keras_serializable`
@@ -36,11 +43,14 @@ class Family:
 
     and as many of `cdf`, `quantile`, `crps`, `affine`, `rescale` as exist.
     `quantile` falls back on a root search where there is a `cdf`, and `sample`
-    on the quantile of a uniform number. What is missing raises an error that
-    says so. The class attributes tell the rest:
+    on the quantile of a uniform number. A method that you leave out raises an
+    error that names it. Keep each argument of the constructor in an attribute
+    of the same name: from these the family is saved and compared. The class
+    attributes tell the rest:
 
     - `lower`, `upper`: the bounds of the support; `closed`: whether they
-      belong to it; `discrete`: whether `y` is a whole number;
+      belong to it; `discrete`: whether `y` is a whole number; `atoms`:
+      whether each finite bound carries a probability of its own;
     - `target_unit`: what `head.adapt(y)` may do to the unit of the target.
       `"affine"` (needs `affine`): shift and rescale it, the parameters then
       live in units where y has mean 0 and standard deviation 1. `"scale"`
@@ -69,7 +79,7 @@ class Family:
     ...     def initial_parts(self, scale):
     ...         return (1.0,)
     ...
-    ...     def marginal_log_prob(self, y, params):
+    ...     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
     ...         (mean,) = self.split(params)
     ...         y = self.align(y, params)
     ...         outside = self.outside_support(y)
@@ -78,18 +88,18 @@ class Family:
     ...         inside = -uq.numerics.divide(safe, mean) - ops.log(mean)
     ...         return ops.where(outside, ops.full_like(inside, -np.inf), inside)
     ...
-    ...     def mean(self, params):
+    ...     def mean(self, params: Tensor) -> Tensor:
     ...         return self.split(params)[0]
     ...
-    ...     def variance(self, params):
+    ...     def variance(self, params: Tensor) -> Tensor:
     ...         return ops.square(self.split(params)[0])
     ...
-    ...     def cdf(self, y, params):
+    ...     def cdf(self, y: Tensor, params: Tensor) -> Tensor:
     ...         (mean,) = self.split(params)
     ...         y = ops.maximum(self.align(y, params), 0.0)
     ...         return -ops.expm1(-uq.numerics.divide(y, mean))
     ...
-    ...     def rescale(self, params, factor):
+    ...     def rescale(self, params: Tensor, factor: Tensor) -> Tensor:
     ...         return factor * params
     >>> head = uq.DistributionHead(1, family=Exponential())
     >>> head(np.ones((2, 3))).shape[-1]
@@ -103,12 +113,13 @@ class Family:
     upper = np.inf
     closed = False
     discrete = False
+    atoms = False
     independent = True
     target_unit: str | None = None
 
     # Layout
 
-    def block_sizes(self, units):
+    def block_sizes(self, units: int) -> tuple[int, ...]:
         """Widths of the blocks of a params tensor for `units` outputs.
 
         Args:
@@ -119,7 +130,7 @@ class Family:
         """
         return (units,) * len(self.parameters)
 
-    def params_size(self, units):
+    def params_size(self, units: int) -> int:
         """Width of the params tensor for `units` outputs: `P * units`.
 
         Args:
@@ -130,7 +141,7 @@ class Family:
         """
         return sum(self.block_sizes(arguments.positive_int("units", units)))
 
-    def units(self, params_size):
+    def units(self, params_size: int | None) -> int:
         """Number of outputs `D` of a params tensor of that width.
 
         Args:
@@ -152,7 +163,7 @@ class Family:
             )
         return params_size // count
 
-    def split(self, params):
+    def split(self, params: Tensor) -> tuple[Tensor, ...]:
         """The parameters, one tensor of shape `(..., D)` each.
 
         Args:
@@ -173,12 +184,12 @@ class Family:
             start += size
         return tuple(parts)
 
-    def join(self, *parts):
-        """The params tensor of these parameters, the inverse of `split`."""
+    def join(self, *parts: Tensor) -> Tensor:
+        """Puts parameters together into a params tensor: the inverse of `split`."""
         return ops.concatenate(parts, axis=-1)
 
-    def align(self, y, params):
-        """`y` with the shape `(..., D)` that belongs to `params`.
+    def align(self, y: Tensor, params: Tensor) -> Tensor:
+        """Gives `y` the shape `(..., D)` that belongs to `params`.
 
         Args:
             y: Tensor of shape `(..., D)`, or `(...)` where `D` is 1.
@@ -211,7 +222,7 @@ class Family:
 
     # Support
 
-    def outside_support(self, y):
+    def outside_support(self, y: Tensor) -> Tensor:
         """Where `y` cannot occur. A NaN is not outside: it stays a NaN.
 
         Args:
@@ -229,7 +240,7 @@ class Family:
             outside = outside | (y > floor(y))
         return outside
 
-    def check_target(self, y, params=None):
+    def check_target(self, y: Tensor, params: Tensor | None = None) -> None:
         """Raises an error where targets cannot come from this family.
 
         For concrete values, outside of a graph: `log_prob` of a `y` outside
@@ -258,8 +269,8 @@ class Family:
                 f"{array[outside].ravel()[0]} (shape {array.shape})"
             )
 
-    def _target_rule(self, y, params):
-        """Where `y` is outside of what it must hold, and what that is."""
+    def _target_rule(self, y: Array, params: Tensor | None) -> tuple[Array, str]:
+        """Where `y` breaks the rule about targets, and that rule in words."""
         open_, shut = ("[", "]") if self.closed else ("(", ")")
         rule = f"numbers in {open_}{self.lower:g}, {self.upper:g}{shut}"
         if self.discrete:
@@ -268,8 +279,8 @@ class Family:
 
     # From features to parameters
 
-    def constrain(self, features, scale_floor=SCALE_FLOOR):
-        """Real features to params: each in its range, scales above the floor.
+    def constrain(self, features: Tensor, scale_floor: float = SCALE_FLOOR) -> Tensor:
+        """Maps real features to params: each in its range, scales above the floor.
 
         Args:
             features: Tensor of shape `(..., P * D)`, any real values.
@@ -281,7 +292,9 @@ class Family:
         parts = self.constrain_parts(*self.split(features), scale_floor=scale_floor)
         return self.join(*parts)
 
-    def initial_features(self, units, scale, scale_floor=SCALE_FLOOR):
+    def initial_features(
+        self, units: int, scale: float, scale_floor: float = SCALE_FLOOR
+    ) -> Tensor:
         """Features whose params are a typical distribution of about that scale.
 
         Args:
@@ -299,18 +312,21 @@ class Family:
         ]
         return self.join(*self.unconstrain_parts(*parts, scale_floor=scale_floor))
 
-    def constrain_parts(self, *raw, scale_floor):
-        raise self._missing("constrain_parts")
+    # Type checkers let a subclass name its parts only below such a signature.
+    # `options` is `scale_floor`.
 
-    def unconstrain_parts(self, *parts, scale_floor):
-        raise self._missing("unconstrain_parts")
+    def constrain_parts(self, *raw: Any, **options: Any) -> tuple[Tensor, ...]:
+        raise self._not_implemented("constrain_parts")
 
-    def initial_parts(self, scale):
-        raise self._missing("initial_parts")
+    def unconstrain_parts(self, *parts: Any, **options: Any) -> tuple[Tensor, ...]:
+        raise self._not_implemented("unconstrain_parts")
+
+    def initial_parts(self, scale: float) -> tuple[float, ...]:
+        raise self._not_implemented("initial_parts")
 
     # What the parameters say
 
-    def log_prob(self, y, params):
+    def log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         """Log density of `y` in nats, summed over the outputs.
 
         Args:
@@ -328,21 +344,25 @@ class Family:
 
     def marginal_log_prob(self, y, params):
         """Log density of each output on its own, in nats: `(..., D)`."""
-        raise self._missing("log_prob")
+        raise self._not_implemented("log_prob")
 
     def mean(self, params):
         """Mean of each output, in the unit of `y`: `(..., D)`."""
-        raise self._missing("mean", "`quantile(0.5, params)`")
+        raise self._not_implemented("mean")
 
     def variance(self, params):
         """Variance of each output, in the squared unit of `y`: `(..., D)`."""
-        raise self._missing("variance", "the distance of two quantiles")
+        raise self._not_implemented("variance")
 
     def cdf(self, y, params):
         """Probability of a value up to `y`, for each output: `(..., D)`."""
-        raise self._missing("cdf")
+        raise self._not_implemented("cdf")
 
-    def quantile(self, p, params):
+    def _cdf_value(self, y: Tensor, params: Tensor) -> Tensor:
+        """`cdf` for a root search, which wants no gradients and calls it often."""
+        return self.cdf(y, params)
+
+    def quantile(self, p: Tensor, params: Tensor) -> Tensor:
         """Smallest value up to which a share `p` lies, in the unit of `y`.
 
         Where a family has no closed form this is a root search in its `cdf`:
@@ -361,7 +381,11 @@ class Family:
         params = widen(params)
         p, params = self._spread(p, params)
         root = monotone_root(
-            lambda y: self.cdf(y, params), p, self.lower, self.upper, self.discrete
+            lambda y: self._cdf_value(y, params),
+            p,
+            self.lower,
+            self.upper,
+            self.discrete,
         )
         if self.discrete:
             return root
@@ -374,31 +398,38 @@ class Family:
         inside = ops.isfinite(root)
         return ops.where(inside, root + ops.where(inside, moved / slope, 0.0), root)
 
-    def interval(self, level, params):
-        """Central interval of each output, in the unit of `y`.
+    def interval(self, level: float, params: Tensor) -> tuple[Tensor, Tensor]:
+        """The central interval of that probability, in the unit of `y`.
 
         Args:
-            level: Probability that `y` is inside, a float inside (0, 1).
+            level: Probability inside the interval, in (0, 1).
             params: Tensor of shape `(..., P * D)`.
 
         Returns:
-            Two tensors of shape `(..., D)`: the quantiles `(1 - level) / 2`
-            and `(1 + level) / 2`.
+            Two tensors of shape `(..., D)`: the quantiles of
+            `(1 - level) / 2` and of `(1 + level) / 2`.
 
         Raises:
             ValueError: `level` is not inside (0, 1).
-        """
-        half = 0.5 * arguments.open_probability("level", level)
-        return self.quantile(0.5 - half, params), self.quantile(0.5 + half, params)
+            NotImplementedError: The family has no quantiles.
 
-    def marginals(self, params):
-        """The parameters of each output for itself, one `(..., D)` for each.
+        Example:
+
+        >>> low, high = uq.families.Normal().interval(0.95, np.array([[0.0, 1.0]]))
+        >>> round(float(low[0, 0]), 2), round(float(high[0, 0]), 2)
+        (-1.96, 1.96)
+        """
+        tail = 0.5 - 0.5 * arguments.open_probability("level", level)
+        return self.quantile(tail, params), self.quantile(1.0 - tail, params)
+
+    def marginals(self, params: Tensor) -> tuple[Tensor, ...]:
+        """The parameters of each output on its own, one `(..., D)` for each.
 
         Where the outputs are not `independent`: `loc` and `scale` of a normal.
         """
         return self.split(params)
 
-    def array_cdf(self, y, *parts):
+    def array_cdf(self, y: Array, *parts: Array) -> Array:
         """The distribution function on NumPy arrays in float64.
 
         A root search calls it many times, and SciPy is faster at it than the
@@ -412,11 +443,11 @@ class Family:
         Returns:
             Array of the broadcast shape.
         """
-        y, *parts = np.broadcast_arrays(y, *parts)
-        params = np.stack(parts, axis=-1)
+        y, *equal = np.broadcast_arrays(y, *parts)
+        params = np.stack(equal, axis=-1)
         return to_numpy(self.cdf(np.ascontiguousarray(y)[..., None], params))[..., 0]
 
-    def in_domain(self, params):
+    def in_domain(self, params: Tensor) -> Tensor:
         """Where params are those of a distribution: booleans `(...)`.
 
         No param may be NaN, and those that `constrain` makes positive must be.
@@ -428,7 +459,7 @@ class Family:
         positive = _positive(self, params.shape[-1])
         return ops.all(ops.where(positive, params > 0, params == params), axis=-1)
 
-    def _spread(self, p, params):
+    def _spread(self, p: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         """`p` as `(*shape, D)` and params as `(*shape, P * D)`."""
         units = self.units(params.shape[-1] if len(params.shape) else None)
         p = ops.cast(ops.convert_to_tensor(p), params.dtype)
@@ -437,19 +468,21 @@ class Family:
         params = params * ops.ones((*ops.shape(p)[:-1], 1), dtype=params.dtype)
         return p, params
 
-    def crps(self, y, params):
+    def crps(self, y: Tensor, params: Tensor) -> Tensor:
         """Continuous ranked probability score of each output: `(..., D)`.
 
         In the unit of `y`; smaller is better.
         """
-        raise self._missing("crps", "`log_prob`, or the CRPS of draws")
+        raise self._not_implemented("crps")
 
-    def entropy(self, params):
+    def entropy(self, params: Tensor) -> Tensor:
         """Entropy in nats: of each output `(..., D)`, or joint `(...)`."""
-        raise self._missing("entropy")
+        raise self._not_implemented("entropy")
 
-    def draw_noise(self, shape, seed=None, dtype="float32"):
-        """The parameter-free noise that `sample` turns into a draw.
+    def draw_noise(
+        self, shape: Shape, seed: Seed = None, dtype: str = "float32"
+    ) -> Tensor:
+        """Draws the noise that `sample` turns into a draw; it needs no params.
 
         Args:
             shape: Shape of the draw.
@@ -463,7 +496,14 @@ class Family:
         smallest = float(finfo(dtype).tiny)
         return keras.random.uniform(shape, minval=smallest, dtype=dtype, seed=seed)
 
-    def sample(self, params, sample_shape=(), *, seed=None, noise=None):
+    def sample(
+        self,
+        params: Tensor,
+        sample_shape: Shape = (),
+        *,
+        seed: Seed = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
         """Draws from the distribution, differentiable in `params`.
 
         A discrete family has no such gradient: there it is 0.
@@ -490,14 +530,14 @@ class Family:
             )
         return self.sample_from_noise(ops.cast(noise, params.dtype), params)
 
-    def sample_from_noise(self, noise, params):
-        """The draw that this noise stands for, `(*sample_shape, ..., D)`."""
+    def sample_from_noise(self, noise: Tensor, params: Tensor) -> Tensor:
+        """Turns noise into a draw of shape `(*sample_shape, ..., D)`."""
         return self.quantile(noise, params)
 
     # The unit of the target
 
-    def affine(self, params, shift, factor):
-        """Params in the unit of y, from those in standardised units.
+    def affine(self, params: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
+        """Maps params in standardised units to those in the unit of y.
 
         For a family with `target_unit = "affine"`: the params of
         `shift + factor * Y` where `Y` has these params.
@@ -510,7 +550,7 @@ class Family:
         Returns:
             Tensor of the shape of `params`.
         """
-        raise self._missing("affine")
+        raise self._not_implemented("affine")
 
     def rescale(self, params, factor):
         """Params of `factor * Y` where `Y` has these params.
@@ -524,35 +564,57 @@ class Family:
         Returns:
             Tensor of the shape of `params`.
         """
-        raise self._missing("rescale")
+        raise self._not_implemented("rescale")
 
     # Saving
 
-    def get_config(self):
-        """Arguments from which an equal family can be made."""
-        return {}
+    def get_config(self) -> Config:
+        """Arguments from which an equal family can be made.
+
+        Read from the attributes that have the names of the arguments of the
+        constructor. Override it where an argument is kept in another form.
+        """
+        names = inspect.signature(type(self)).parameters
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> "Family":
         return registration.from_config(cls, config)
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.get_config() == other.get_config()
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((type(self), repr(self.get_config())))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         config = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
         return f"{type(self).__name__}({config})"
 
-    def _missing(self, method, instead=None):
+    # Errors about what a family lacks. They reach users of a `Prediction` too, so
+    # that the hints name quantities and no calls.
+
+    def _missing(self, quantity: str, instead: str | None = None) -> Exception:
+        """The quantity does not exist."""
         hint = f" Use {instead} instead." if instead else ""
-        return NotImplementedError(f"The family {self.name!r} has no `{method}`.{hint}")
+        return NotImplementedError(f"The family {self.name!r} has no {quantity}.{hint}")
+
+    def _no_closed_form(self, quantity: str, instead: str) -> Exception:
+        """The quantity exists, but there is no formula for it."""
+        return NotImplementedError(
+            f"The {quantity} of the family {self.name!r} has no closed form. "
+            f"Use {instead} instead."
+        )
+
+    def _not_implemented(self, method: str) -> Exception:
+        """The class does not say."""
+        return NotImplementedError(
+            f"The family {self.name!r} does not implement `{method}`."
+        )
 
 
 @functools.lru_cache(maxsize=64)
-def _positive(family, params_size):
+def _positive(family: Family, params_size: int) -> Array:
     """Which columns of its params a family makes positive: booleans `(P * D,)`."""
     features = np.full((1, params_size), -50.0, "float32")
     with keras.device("cpu"):

@@ -232,5 +232,7 @@ class TestLookUp:
         assert repr(families.Normal()) == "Normal()"
 
     def test_what_a_family_lacks_is_named(self):
-        with pytest.raises(NotImplementedError, match="'family' has no `crps`"):
+        with pytest.raises(
+            NotImplementedError, match="'family' does not implement `crps`"
+        ):
             families.Family().crps(np.ones(1), np.ones(1))

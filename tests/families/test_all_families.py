@@ -14,30 +14,28 @@ from keras import ops
 
 import keras_uq_layers as uq
 from keras_uq_layers import numerics
+from keras_uq_layers.families._classes import ClassFamily
+from keras_uq_layers.numerics.saddle_point import log1p_minus
 
 F = uq.families
 
-SHELF = [
-    F.Normal(),
-    F.Laplace(),
-    F.StudentT(),
+# One object of each family, found in the room, and some with other arguments.
+EVERY = [
+    *(cls() for cls in F._BY_NAME.values()),
+    *(eval(written, {"families": F}) for written in F._AS_OBJECT.values()),
+]
+VARIANTS = [
     F.StudentT(df=3.5),
-    F.LogNormal(),
-    F.Gamma(),
-    F.Beta(),
-    F.Poisson(),
-    F.NegativeBinomial(),
-    F.CensoredNormal(),
     F.CensoredNormal(lower=-1, upper=1.5),
     F.CensoredNormal(lower=None, upper=0.5),
-    F.TruncatedNormal(),
     F.TruncatedNormal(lower=-1, upper=2),
     F.NormalMixture(components=1),
-    F.NormalMixture(components=3),
-    F.MultivariateNormal(),
-    F.Quantiles([0.1, 0.5, 0.9]),
     F.Quantiles([0.3]),
+    F.Bernoulli(from_logits=False),
+    F.Categorical(from_logits=False),
 ]
+# Of numbers and not of classes.
+NUMERIC = [f for f in EVERY + VARIANTS if not isinstance(f, ClassFamily)]
 
 
 def wide(array):
@@ -54,7 +52,7 @@ needs_float64 = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("family", SHELF, ids=repr)
+@pytest.mark.parametrize("family", EVERY + VARIANTS, ids=repr)
 def test_harness(family):
     uq.testing.check_family(family, rows=2, draws=500)
 
@@ -152,6 +150,66 @@ def wrong(cls=Exponential, **overrides):
 def test_the_harness_can_fail(match, overrides):
     with pytest.raises(AssertionError, match=match):
         uq.testing.check_family(wrong(**overrides))
+
+
+@pytest.mark.parametrize(
+    ("match", "cls", "overrides"),
+    [
+        ("agree with `mean`", F.Bernoulli, {"mean": lambda self, p: p / p * 0.3}),
+        ("`variance`", F.Categorical, {"variance": lambda self, p: 0.0 * p}),
+        ("`entropy`", F.Bernoulli, {"entropy": lambda self, p: 0.0 * p}),
+        ("no class", F.Categorical, {"outside_support": lambda self, y: y > 9}),
+        ("draws", F.Bernoulli, {"sample_from_noise": lambda self, n, p: 0.0 * n}),
+    ],
+)
+def test_the_harness_can_fail_on_classes(match, cls, overrides):
+    with pytest.raises(AssertionError, match=match):
+        uq.testing.check_family(wrong(cls, **overrides))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (F.StudentT(3), F.StudentT(30)),
+        (F.StudentT(), F.StudentT(3)),
+        (F.Quantiles([0.05, 0.5, 0.95]), F.Quantiles([0.25, 0.5, 0.75])),
+        (F.NormalMixture(2), F.NormalMixture(3)),
+        (F.CensoredNormal(0, 1), F.CensoredNormal(0, 2)),
+        (F.CensoredNormal(0, 1), F.TruncatedNormal(0, 1)),
+        (F.Bernoulli(), F.Bernoulli(from_logits=False)),
+    ],
+    ids=repr,
+)
+def test_other_arguments_make_another_family(one, other):
+    assert one != other
+    assert len({one, other, type(one)(**one.get_config())}) == 2
+
+
+def test_a_users_family_differs_by_arguments_without_a_config_of_its_own():
+    class Cut(Exponential):
+        def __init__(self, at):
+            self.at = at
+
+    assert Cut(1.0) == Cut(1.0)
+    assert Cut(1.0) != Cut(2.0)
+    assert repr(Cut(1.0)) == "Cut(at=1.0)"
+
+
+@pytest.mark.parametrize("total_count", [1e7, 1e8, 1e12])
+def test_quantiles_of_a_negative_binomial_that_is_nearly_poisson(total_count):
+    rates = np.array([1.0, 30.0], "float32")[:, None]
+    params = np.concatenate([rates, np.full_like(rates, total_count)], axis=-1)
+    for p in (0.01, 0.5, 0.99):
+        np.testing.assert_array_equal(
+            to_numpy(F.NegativeBinomial().quantile(p, params)),
+            st.poisson.ppf(p, rates),
+        )
+    count = np.array([[0.0], [31.0]], "float32")
+    np.testing.assert_allclose(
+        to_numpy(F.NegativeBinomial().cdf(count, params)),
+        st.poisson.cdf(count, rates),
+        rtol=1e-5,
+    )
 
 
 # Oracles: SciPy in float64, where its parametrisation allows
@@ -371,7 +429,7 @@ def test_parts_that_cancel(dtype):
         [10 ** rng.uniform(-8, 3, 99), -(10 ** rng.uniform(-8, -0.01, 99))]
     )
     d = d.astype(dtype)
-    got = to_numpy(numerics.log1p_minus(d))
+    got = to_numpy(log1p_minus(d))
     for value, at in zip(got, map(mpmath.mpf, d.astype("float64")), strict=True):
         exact = mpmath.log1p(at) - at
         assert abs(value / exact - 1) < 40 * eps
@@ -407,7 +465,7 @@ def test_log_ndtr(z):
 
 @pytest.mark.parametrize(
     "family",
-    [f for f in SHELF if f.independent and "levels" not in f.get_config()],
+    [f for f in NUMERIC if f.independent and "levels" not in f.get_config()],
     ids=repr,
 )
 def test_scores_are_proper(family):
@@ -544,15 +602,20 @@ def test_errors():
     with pytest.raises(ValueError, match="2, 5, 9, 14"):
         F.MultivariateNormal().units(4)
     params = np.array([[0.0, 1.0]])
-    with pytest.raises(NotImplementedError, match=r"'student_t' has no `mean`"):
+    with pytest.raises(
+        NotImplementedError, match=r"'student_t' has no mean. Use the median"
+    ):
         F.StudentT(df=1).mean(params)
-    with pytest.raises(NotImplementedError, match=r"'student_t' has no `variance`"):
+    with pytest.raises(NotImplementedError, match=r"'student_t' has no variance"):
         F.StudentT(df=2).variance(params)
     with pytest.raises(NotImplementedError, match=r"`uq.losses.Pinball\(levels\)`"):
         F.Quantiles([0.1, 0.9]).log_prob(np.zeros((1, 1)), params)
     with pytest.raises(ValueError, match=r"between the outermost levels, 0.1 and 0.9"):
         F.Quantiles([0.1, 0.9]).quantile(0.95, params)
-    with pytest.raises(NotImplementedError, match=r"no `crps`.*`log_prob`"):
+    with pytest.raises(
+        NotImplementedError,
+        match=r"CRPS of .*'negative_binomial' has no closed form.*`log_prob`",
+    ):
         F.NegativeBinomial().crps(np.zeros((1, 1)), np.ones((1, 2)))
 
 
@@ -564,7 +627,7 @@ def test_names():
 # In a model
 
 
-@pytest.mark.parametrize("family", SHELF, ids=repr)
+@pytest.mark.parametrize("family", NUMERIC, ids=repr)
 def test_fit_save_and_load(family, tmp_path):
     rng = np.random.default_rng(7)
     x = rng.normal(size=(64, 2)).astype("float32")

@@ -1,14 +1,13 @@
-"""The beta distribution on (0, 1), and its incomplete integral."""
+"""The regularised incomplete beta function, with gradients on any backend."""
 
 import numpy as np
 from keras import ops
 
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics.dtypes import between
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
-from keras_uq_layers.numerics.masking import within_support
-from keras_uq_layers.numerics.root import values_only
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import deviance
 from keras_uq_layers.numerics.saddle_point import log1p_minus
@@ -26,7 +25,7 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 _REACH = 45.0
 
 
-def betainc(a, b, x):
+def betainc(a: Tensor, b: Tensor, x: Tensor) -> Tensor:
     """Regularised incomplete beta function, with gradients for all arguments.
 
     ```
@@ -57,7 +56,9 @@ def betainc(a, b, x):
     return betainc_tails(a, b, x, 1.0 - x)[0]
 
 
-def betainc_tails(a, b, x, complement):
+def betainc_tails(
+    a: Tensor, b: Tensor, x: Tensor, complement: Tensor, differentiable: bool = True
+) -> tuple[Tensor, Tensor]:
     """Both tails, `betainc(a, b, x)` and `betainc(b, a, 1 - x)`.
 
     Args:
@@ -66,6 +67,8 @@ def betainc_tails(a, b, x, complement):
         x: Tensor in `[0, 1]`.
         complement: `1 - x`, given as it is known best: near `x = 1` the
             difference has lost its digits.
+        differentiable: Whether gradients are wanted. If not, the compiled
+            kernel of the backend is used where there is one.
 
     Returns:
         Two tensors of the broadcast shape, float32 or wider. The tail that
@@ -85,12 +88,13 @@ def betainc_tails(a, b, x, complement):
     edge = at_zero | at_one
     x = ops.where(edge, 0.5 * one, x)
     complement = ops.where(edge, 0.5 * one, complement)
-    # The fraction converges fast below the mean: take the tail there.
-    swap = x * (a + b + 2.0) > a + 1.0
+    # The fraction converges fast below the mean: take the tail there. Written
+    # without a + b, in which the smaller of the two would be lost.
+    swap = x * (b + 1.0) > complement * (a + 1.0)
     p, q = ops.where(swap, b, a), ops.where(swap, a, b)
     t, rest = ops.where(swap, complement, x), ops.where(swap, x, complement)
-    if values_only() and has_betainc():
-        small = betainc_value(p, q, t)
+    if not differentiable and has_betainc():
+        small = betainc_value(p, q, t, rest)
     else:
         small = _small_tail(p, q, t, rest)
     large = 1.0 - small
@@ -101,9 +105,9 @@ def betainc_tails(a, b, x, complement):
     return lower, upper
 
 
-def _small_tail(p, q, t, rest):
+def _small_tail(p: Tensor, q: Tensor, t: Tensor, rest: Tensor) -> Tensor:
     total = p + q
-    # log(t^p rest^q / B(p, q)), as in `beta_log_prob`; total * t - p without
+    # log(t^p rest^q / B(p, q)), as in the density of the beta; total * t - p without
     # its cancellation.
     excess = q * t - p * rest
     log_front = (
@@ -125,7 +129,7 @@ def _small_tail(p, q, t, rest):
     return between(ops.exp(log_front) * factor, 0.0, 1.0)
 
 
-def _integral(p, q, t, rest):
+def _integral(p: Tensor, q: Tensor, t: Tensor, rest: Tensor) -> Tensor:
     """The integral from 0 to t of the density, relative to that at t."""
     slope = ((p - 1.0) * rest - (q - 1.0) * t) / (t * rest)
     curvature = (p - 1.0) / (t * t) + (q - 1.0) / (rest * rest)
@@ -141,7 +145,7 @@ def _integral(p, q, t, rest):
     return reach / (t * edge)[..., 0] * ops.sum(weights * ops.exp(exponent), axis=-1)
 
 
-def _fraction(p, q, t, rest):
+def _fraction(p: Tensor, q: Tensor, t: Tensor, rest: Tensor) -> Tensor:
     """`1 / (1 + c_1 / (1 + d_1 / (1 + c_2 / ...)))`, `2 * _PAIRS` terms deep."""
     p, q, t, rest = (ops.expand_dims(v, -1) for v in (p, q, t, rest))
     k = ops.arange(_PAIRS, dtype=t.dtype)
@@ -166,86 +170,7 @@ def _fraction(p, q, t, rest):
     return (c + d) / (a + b)
 
 
-def beta_log_prob(y, alpha, beta):
-    """Log density of the beta distribution, in nats.
-
-    ```
-    log p(y) = (alpha - 1) log(y) + (beta - 1) log(1 - y) - log B(alpha, beta)
-    ```
-
-    Args:
-        y: Tensor of rates. Outside the open interval (0, 1): `-inf`, with a
-            gradient of 0.
-        alpha: Tensor, positive.
-        beta: Tensor, positive.
-
-    Returns:
-        Tensor of the broadcast shape, float32 or wider.
-
-    Example:
-
-    >>> round(float(beta_log_prob(0.5, 2.0, 2.0)), 4)
-    0.4055
-    """
-    y, alpha, beta = widen(y, alpha, beta)
-    outside = (y <= 0) | (y >= 1)
-    (y,) = within_support(outside, y, fill=0.5)
-    alpha, beta = within_support(outside, alpha, beta)
-    total = alpha + beta
-    # total * y - alpha, without the cancellation for unequal parameters.
-    excess = beta * y - alpha * (1.0 - y)
-    log_total, log_y, log_rest = ops.log(total), ops.log(y), ops.log1p(-y)
-    inside = (
-        -deviance(alpha, total * y, excess, log_total + log_y)
-        - deviance(beta, total * (1.0 - y), -excess, log_total + log_rest)
-        - (stirling_error(alpha) + stirling_error(beta) - stirling_error(total))
-        - HALF_LOG_TWO_PI
-        + 0.5 * (ops.log(alpha) + ops.log(beta) - log_total)
-        - log_y
-        - log_rest
-    )
-    return ops.where(outside, ops.full_like(inside, -np.inf), inside)
-
-
-def beta_crps(y, alpha, beta):
-    """Continuous ranked probability score of the beta distribution.
-
-    ```
-    crps = y (2 F(y; a, b) - 1)
-         + a / (a + b) (1 - 2 F(y; a + 1, b) - 2 B(2a, 2b) / (a B(a, b)^2))
-    ```
-
-    Args:
-        y: Tensor of observations; outside (0, 1) the distance to the interval
-            is added.
-        alpha: Tensor, positive.
-        beta: Tensor, positive.
-
-    Returns:
-        Tensor of the broadcast shape, float32 or wider.
-
-    Example:
-
-    >>> round(float(beta_crps(0.5, 1.0, 1.0)), 4)
-    0.0833
-
-    Reference:
-        Jordan, Krueger & Lerch, 2019, "Evaluating Probabilistic Forecasts
-        with scoringRules", J. Stat. Software 90(12), doi:10.18637/jss.v090.i12.
-    """
-    y, alpha, beta = widen(y, alpha, beta)
-    inside = between(y, 0.0, 1.0)
-    lower, _ = betainc_tails(alpha, beta, inside, 1.0 - inside)
-    shifted, _ = betainc_tails(alpha + 1.0, beta, inside, 1.0 - inside)
-    log_ratio = log_beta(2.0 * alpha, 2.0 * beta) - 2.0 * log_beta(alpha, beta)
-    spread = 2.0 * ops.exp(log_ratio - ops.log(alpha))
-    value = inside * (2.0 * lower - 1.0) + alpha / (alpha + beta) * (
-        1.0 - 2.0 * shifted - spread
-    )
-    return value + ops.abs(y - inside)
-
-
-def log_beta(a, b):
+def log_beta(a: Tensor, b: Tensor) -> Tensor:
     """Logarithm of the beta function, `log B(a, b)`.
 
     Args:
@@ -272,7 +197,7 @@ def log_beta(a, b):
     )
 
 
-def _log_share(a, b):
+def _log_share(a: Tensor, b: Tensor) -> Tensor:
     """`log(a / (a + b))`, accurate where it is near 0."""
     first = a > b
     ratio = ops.where(first, b, a) / ops.where(first, a, b)

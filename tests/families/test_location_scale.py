@@ -1,0 +1,216 @@
+"""The normal and the Laplace, function by function, against mpmath."""
+
+import mpmath as mp
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.stats
+import tensorflow_probability as tfp
+from backend import to_numpy
+from backend import value_and_gradients
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import check_function
+from oracle import flush
+from oracle import of_parts
+from strategies import dtypes
+from strategies import location_scale
+from strategies import positives
+from strategies import probabilities
+from strategies import reals
+
+from keras_uq_layers import families
+
+LAPLACE, NORMAL = families.Laplace(), families.Normal()
+
+
+def log_prob_exact(y, loc, scale):
+    z = (y - loc) / scale
+    value = -abs(z) - mp.log(2 * scale)
+    condition = 8 * (abs(z) + abs(mp.log(scale)) + 1) + flush(scale)
+    sign = mp.sign(z)
+    square = (abs(z) - 1) / scale
+    slack = flush(scale) / scale
+    return [
+        (value, condition),
+        (-sign / scale, 8 / scale),
+        (sign / scale, 8 / scale),
+        (square, 16 * (abs(z) + 1) / scale + slack, abs(z)),
+    ]
+
+
+@given(st.one_of(location_scale(), location_scale(spread=30.0)))
+def test_laplace_log_prob(case):
+    dtype, rows = case
+    check_function(of_parts(LAPLACE, "marginal_log_prob"), log_prob_exact, rows, dtype)
+
+
+def cdf_exact(y, loc, scale):
+    z = (y - loc) / scale
+    tail = mp.exp(-abs(z)) / 2
+    value = tail if z < 0 else 1 - tail
+    slope = tail / scale
+    per_loc = 16 * slope * (1 + abs(z)) + flush(scale) * slope
+    return [
+        (value, 8 * value * (1 + abs(z)) + flush(scale) * tail),
+        (slope, per_loc),
+        (-slope, per_loc),
+        (-z * slope, per_loc * (1 + abs(z))),
+    ]
+
+
+@given(
+    st.one_of(
+        location_scale(low=-20, high=20), location_scale(spread=60.0, low=-20, high=20)
+    )
+)
+def test_laplace_cdf(case):
+    dtype, rows = case
+    check_function(of_parts(LAPLACE, "cdf"), cdf_exact, rows, dtype)
+
+
+def crps_exact(y, loc, scale):
+    z = abs(y - loc) / scale
+    tail = mp.exp(-z)
+    sign = mp.sign(y - loc)
+    return [
+        (abs(y - loc) + scale * (tail - mp.mpf(3) / 4), 16 * (abs(y - loc) + scale)),
+        (sign * (1 - tail), 16),
+        (-sign * (1 - tail), 16),
+        (tail * (1 + z) - mp.mpf(3) / 4, 16 * (1 + z * tail)),
+    ]
+
+
+@given(st.one_of(location_scale(), location_scale(spread=60.0)))
+def test_laplace_crps(case):
+    dtype, rows = case
+    check_function(of_parts(LAPLACE, "crps"), crps_exact, rows, dtype)
+
+
+@pytest.mark.parametrize(("y", "loc", "scale"), [(0.3, 0.0, 1.0), (-4.0, 1.0, 0.7)])
+def test_laplace_crps_is_the_integral_of_the_squared_cdf_error(y, loc, scale):
+    law = scipy.stats.laplace(loc, scale)
+    left = scipy.integrate.quad(lambda t: law.cdf(t) ** 2, -60, y, limit=200)[0]
+    right = scipy.integrate.quad(lambda t: law.sf(t) ** 2, y, 60, limit=200)[0]
+    value = of_parts(LAPLACE, "crps")(*np.array([y, loc, scale]))
+    assert abs(float(value) - left - right) < 1e-7
+
+
+def quantile_exact(p, loc, scale):
+    below = p < mp.mpf(1) / 2
+    z = mp.log(2 * p) if below else -mp.log(2 - 2 * p)
+    slope = scale / (p if below else 1 - p)
+    return [
+        (loc + scale * z, 8 * (abs(loc) + scale * (1 + abs(z)))),
+        (slope, 16 * slope),
+        (mp.mpf(1), 1),
+        (z, 8 * (1 + abs(z))),
+    ]
+
+
+@given(
+    dtypes(("float32", "float64")),
+    st.lists(
+        st.tuples(
+            probabilities(), reals("float32", -10, 10), positives("float32", -10, 10)
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_laplace_quantile(dtype, rows):
+    rows = [(float(np.float32(p)), loc, scale) for p, loc, scale in rows]
+    check_function(of_parts(LAPLACE, "quantile"), quantile_exact, rows, dtype)
+
+
+def test_laplace_slope_of_the_cdf_at_loc_is_the_density():
+    one = np.ones(1, "float32")
+    _, (slope, _, _) = value_and_gradients(
+        of_parts(LAPLACE, "cdf"), 2 * one, 2 * one, one
+    )
+    assert slope[0] == 0.5
+
+
+def test_laplace_against_tfp():
+    rng = np.random.default_rng(0)
+    y, loc = rng.normal(size=(2, 50))
+    scale = np.exp(rng.normal(size=50))
+    law = tfp.distributions.Laplace(loc, scale)
+    for ours, theirs in [
+        (of_parts(LAPLACE, "marginal_log_prob")(y, loc, scale), law.log_prob(y)),
+        (of_parts(LAPLACE, "cdf")(y, loc, scale), law.cdf(y)),
+        (
+            of_parts(LAPLACE, "quantile")(np.full(50, 0.3), loc, scale),
+            law.quantile(np.float64(0.3)),
+        ),
+    ]:
+        np.testing.assert_allclose(to_numpy(ours), theirs.numpy(), rtol=1e-12)
+
+
+def normal_crps_exact(y, loc, scale):
+    z = (y - loc) / scale
+    value = scale * (z * mp.erf(z / mp.sqrt(2)) + 2 * mp.npdf(z) - 1 / mp.sqrt(mp.pi))
+    slope = mp.erf(z / mp.sqrt(2))
+    return [
+        (value, 16 * (abs(y - loc) + scale)),
+        (slope, 16),
+        (-slope, 16),
+        (2 * mp.npdf(z) - 1 / mp.sqrt(mp.pi), 64),
+    ]
+
+
+@given(st.one_of(location_scale(), location_scale(spread=60.0)))
+def test_normal_crps(case):
+    dtype, rows = case
+    check_function(of_parts(NORMAL, "crps"), normal_crps_exact, rows, dtype)
+
+
+@given(location_scale(spread=10.0, low=-10, high=10))
+def test_normal_crps_is_positive_and_below_the_absolute_error(case):
+    dtype, rows = case
+    y, loc, scale = (np.array(c).astype(dtype) for c in zip(*rows, strict=True))
+    value = to_numpy(of_parts(NORMAL, "crps")(y, loc, scale))
+    assert (value > 0).all()
+    distance = np.abs(y.astype("float64") - loc.astype("float64"))
+    slack = 1e-5 * (distance + scale.astype("float64"))
+    assert (value <= distance + 0.2337 * scale.astype("float64") + slack).all()
+
+
+@pytest.mark.parametrize(("y", "loc", "scale"), [(0.3, 0.0, 1.0), (-4.0, 1.0, 0.7)])
+def test_normal_crps_is_the_integral_of_the_squared_cdf_error(y, loc, scale):
+    law = scipy.stats.norm(loc, scale)
+    left = scipy.integrate.quad(lambda t: law.cdf(t) ** 2, -40, y, epsabs=1e-12)[0]
+    right = scipy.integrate.quad(lambda t: law.sf(t) ** 2, y, 40, epsabs=1e-12)[0]
+    value = of_parts(NORMAL, "crps")(*np.array([y, loc, scale]))
+    assert abs(float(value) - left - right) < 1e-8
+
+
+FUNCTIONS = [
+    of_parts(NORMAL, "crps"),
+    of_parts(LAPLACE, "marginal_log_prob"),
+    of_parts(LAPLACE, "cdf"),
+    of_parts(LAPLACE, "crps"),
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_a_nan_stays_in_its_own_element(function):
+    y = np.array([0.5, np.nan, -1.0], dtype="float32")
+    value, (gradient, *_) = value_and_gradients(
+        function, y, np.full(3, 0.1, "float32"), np.ones(3, "float32")
+    )
+    assert np.isnan(value).tolist() == [False, True, False]
+    assert np.isfinite(gradient[[0, 2]]).all()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+def test_a_scale_that_is_not_positive_gives_nan(function):
+    value = to_numpy(function(np.full(2, 0.5), np.zeros(2), np.array([-1.0, 1.0])))
+    assert np.isnan(value).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("shape", [(0,), (3, 0), ()])
+def test_empty_and_scalar_shapes(function, shape):
+    value = function(*(np.full(shape, v, "float32") for v in (0.5, 0.0, 1.0)))
+    assert tuple(value.shape) == shape
