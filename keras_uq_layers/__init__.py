@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from keras_uq_layers import _hush  # noqa: F401  # before TensorFlow
 from keras_uq_layers import _namespace
 from keras_uq_layers import calibration
 from keras_uq_layers import callbacks

@@ -160,9 +160,11 @@ def prediction_band(
     def band(lower: Array, upper: Array, **options: Any) -> None:
         ax.fill_between(sorted_x, lower, upper, color=BLUE, lw=0, **options)
 
-    for one, ends in zip(levels, intervals, strict=True):
+    for i, (one, ends) in enumerate(zip(levels, intervals, strict=True)):
         lower, upper = (_column(end, "prediction", output)[order] for end in ends)
-        band(lower, upper, alpha=0.2, label=f"{100 * one:g} % interval")
+        # The legend shows which is which only where the inner one is darker.
+        alpha = 0.2 + 0.2 * i / len(levels)
+        band(lower, upper, alpha=alpha, label=f"{100 * one:g} % interval")
     if name == "mean":
         spread = _column(prediction.epistemic_std, "prediction", output)[order]
         half = NormalDist().inv_cdf(0.5 + 0.5 * levels[0]) * spread

@@ -58,6 +58,7 @@ ALLOWED = {
     "arguments": set(),
     "registration": set(),
     "_keras": set(),
+    "_hush": set(),
     "_namespace": {"_other_names"},
     "_other_names": set(),
     "_typing": set(),
@@ -75,7 +76,7 @@ THIRD_PARTIES = {
     "layers": {"tensorflow"},  # the replica of a tf.distribute strategy
     "testing": {"tensorflow", "jax", "torch"},  # gradients
     "doctor": {"tensorflow", "jax", "torch"},  # gradients
-    "__main__": {"sklearn", "matplotlib"},
+    "__main__": {"statsmodels", "matplotlib"},
 }
 
 

@@ -7,6 +7,7 @@ from keras import KerasTensor
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers import families
 from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
@@ -50,7 +51,8 @@ class TemperatureScaling(keras.layers.Layer):
         The same; float32 or wider, also under a mixed policy.
 
     Raises:
-        ValueError: `temperature` is not a positive finite number.
+        ValueError: `temperature` is not a positive finite number, or the inputs
+            are the probabilities of a head with `from_logits=False`.
 
     Example:
 
@@ -83,7 +85,7 @@ class TemperatureScaling(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         logits = ops.cast(inputs, self._output_dtype) / self.temperature
-        return attach_family(logits, attached_family(inputs))
+        return attach_family(logits, _of_logits(inputs))
 
     def fit(self, logits: Tensor, y: Tensor) -> Self:
         """Sets the temperature of highest likelihood.
@@ -145,8 +147,19 @@ class TemperatureScaling(keras.layers.Layer):
 
     def compute_output_spec(self, inputs: KerasTensor) -> KerasTensor:
         logits = KerasTensor(inputs.shape, dtype=self._output_dtype)
-        return attach_family(logits, attached_family(inputs))
+        return attach_family(logits, _of_logits(inputs))
 
     def get_config(self) -> Config:
         now = self.temperature if self.built else self.initial_temperature
         return {**super().get_config(), "temperature": float(now)}
+
+
+def _of_logits(inputs: Tensor) -> families.Family | None:
+    """The family of the head before this layer, if there is a head."""
+    family = attached_family(inputs)
+    if not getattr(family, "from_logits", True):
+        raise ValueError(
+            "`inputs` must be logits, not probabilities. Received: the output of a "
+            f"head with the family {family!r}"
+        )
+    return family

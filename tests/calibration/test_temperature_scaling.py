@@ -46,3 +46,12 @@ def test_errors():
             uq.TemperatureScaling(temperature=bad)
     with pytest.raises(ValueError, match="no best temperature"):
         uq.TemperatureScaling().fit(p * [[1, 2]], np.ones(50))
+    family = uq.families.Categorical(from_logits=False)
+    with pytest.raises(ValueError, match="must be logits, not probabilities"):
+        keras.Sequential(
+            [
+                keras.Input((2,)),
+                uq.DistributionHead(3, family),
+                uq.TemperatureScaling(),
+            ]
+        )
