@@ -234,6 +234,8 @@ def make_compile_loss(
     from keras.src.trainers.compile_utils import CompileLoss
 
     class NotedLoss(CompileLoss):
+        _flat_losses: list[Any]
+
         def build(self, y_true: Any, y_pred: Any) -> None:
             super().build(y_true, y_pred)
             self._flat_losses: list[Any] = [

@@ -50,11 +50,12 @@ ALLOWED = {
         "prediction",
         "reading",
         "scoring",
+        "testing",
     },
     "callbacks": {"doctor"},
     "plotting": {"families", "prediction"},
     "tfp": {"families"},
-    "testing": {"families"},
+    "testing": {"families", "numerics"},
     "arguments": set(),
     "registration": set(),
     "_keras": set(),
@@ -75,7 +76,6 @@ THIRD_PARTIES = {
     "_keras": {"jax", "torch"},  # whether code is traced
     "layers": {"tensorflow"},  # the replica of a tf.distribute strategy
     "testing": {"tensorflow", "jax", "torch"},  # gradients
-    "doctor": {"tensorflow", "jax", "torch"},  # gradients
     "__main__": {"statsmodels", "matplotlib"},
 }
 
@@ -147,8 +147,7 @@ def test_few_files_look_at_the_backend():
         "numerics/division.py",  # the quotient rule of JAX
         "layers/_seeding.py",  # the replicas of TensorFlow
         "prediction/sampler.py",  # XLA is the only compiler of JAX
-        "testing/families.py",  # gradients
-        "doctor/gradients.py",
+        "testing/_gradients.py",
         "testing/layers.py",  # float64 on JAX
     }
 

@@ -1,4 +1,6 @@
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,33 +16,34 @@ from keras_uq_layers.doctor import shapes
 from keras_uq_layers.doctor.context import Context
 from keras_uq_layers.doctor.findings import Diagnosis
 from keras_uq_layers.doctor.findings import Finding
+from keras_uq_layers.doctor.findings import Findings
 
 # Each module lists its own checks, functions from the context to findings.
 _MODULES = (data, shapes, finiteness, losses, kl, sampling, heldout)
 
 
 def diagnose(
-    model,
-    x,
-    y=None,
-    loss=None,
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    loss: Any = None,
     *,
-    sample_weight=None,
-    validation_data=None,
-    training_size=None,
-):
-    """Why a model does not train, asked of one batch.
+    sample_weight: Any = None,
+    validation_data: Any = None,
+    training_size: int | None = None,
+) -> Diagnosis:
+    """Finds out from one batch why a model does not train.
 
-    One pass forward and back, eagerly, as `fit` would do it, looking at every
-    layer in the order of execution. The model stays as it is: weights,
-    optimizer, seeds, metrics and what it was compiled with (one that is not
-    built is built, as by its first call).
+    It runs one pass forward and back, eagerly, as `fit` would do it, and looks
+    at every layer in the order of execution. The model stays as it is:
+    weights, optimizer, seeds, metrics and the compiled loss. A model that is
+    not built is built, as by its first call.
 
-    Works for any Keras model: Sequential, Functional, subclassed, nested. Of
-    a model with a `train_step` of its own, what the step does beyond the
-    compiled loss is not seen.
+    It works for any Keras model: Sequential, Functional, subclassed, nested. If
+    the model has a `train_step` of its own, the diagnosis sees the compiled
+    loss and nothing else of that step.
 
-    What it finds, by code:
+    The findings, by code:
 
     - data: `data-not-finite`, `saturated`;
     - gradients: `no-gradient`, `zero-gradient`, `gradient-not-finite`,
@@ -80,7 +83,7 @@ def diagnose(
             KL of weights. None: at least those of the batch.
 
     Returns:
-        A `Diagnosis`: prints as a table; `.ok`, `.problems`, `.findings`.
+        A `Diagnosis`. It prints as a table, and has `ok`, `problems`, `findings`.
 
     Raises:
         ValueError: `model` is not a Keras model; `training_size` is not a
@@ -97,7 +100,7 @@ def diagnose(
         raise arguments.error("model", "a Keras model", model)
     if training_size is not None:
         training_size = arguments.positive_int("training_size", training_size)
-    # What NumPy and Keras would warn of is what the findings say.
+    # The findings say what NumPy and Keras would warn of.
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         context = Context(
@@ -113,7 +116,7 @@ def diagnose(
     return Diagnosis(tuple(found), _summary(context))
 
 
-def _findings(check, context):
+def _findings(check: Callable[[Context], Findings], context: Context) -> Findings:
     """The findings of one check; a note where code of the user stopped it."""
     try:
         yield from check(context)
@@ -130,7 +133,7 @@ def _findings(check, context):
         )
 
 
-def _summary(context):
+def _summary(context: Context) -> str:
     if context.loss is None:
         return f"{context.model.name}: {context.rows} rows, no loss"
     parts = []

@@ -1,8 +1,10 @@
-"""One batch through one model, and what the checks need of it, lazily."""
+"""One watched pass of one batch through one model, and further passes on demand."""
 
 import contextlib
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,56 +13,91 @@ from keras import tree
 
 from keras_uq_layers import _keras
 from keras_uq_layers import arguments
-from keras_uq_layers.doctor.gradients import to_numpy
-from keras_uq_layers.doctor.gradients import value_and_gradients
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.doctor.recorder import Call
+from keras_uq_layers.doctor.recorder import Record
 from keras_uq_layers.doctor.recorder import recording
 from keras_uq_layers.families._tag import attach_family
 from keras_uq_layers.families._tag import attached_family
+from keras_uq_layers.numerics.dtypes import to_numpy
+from keras_uq_layers.testing._gradients import value_and_gradients
 
-# Half precision gradients underflow without it, as optimizers know.
+# Gradients in half precision underflow without it. Optimizers do the same.
 _LOSS_SCALE = 1024.0
 
 
 @dataclass
 class AddedLoss:
-    """A term of the loss that a layer added; `weights`: it is a regularizer."""
+    """A term of the loss that a layer added.
+
+    `of_weights` says that it is a regularizer of a weight, `regularizer`.
+    """
 
     path: str
-    layer: keras.layers.Layer | None
+    layer: Any  # None: unknown
     value: float
-    weights: bool = False
-    regularizer: object = None
+    of_weights: bool = False
+    regularizer: Any = None
 
 
 class Context:
-    """What the checks see. All of it leaves the model as it was.
+    """What the checks look at. Nothing in it changes the model.
 
-    Everything runs eagerly and inside of a `StatelessScope`, where nothing is
-    assigned to a variable: not by batch normalization, not by a seed
+    Everything runs eagerly and inside of a `StatelessScope`. Nothing is
+    assigned to a variable there: not by batch normalization, not by a seed
     generator, not by a metric.
+
+    Attributes:
+        record: The `Record` of a pass in training.
+        outputs: Its outputs, tensors; None where the model raised an error.
+        added: The terms that layers added to the loss.
+        data_loss: The compiled loss alone, or None.
+        loss: All that `fit` would minimise, or None.
+        error: The error that the model or its loss raised, or None.
     """
 
-    def __init__(self, model, x, y, loss, sample_weight, training_size, validation):
+    def __init__(
+        self,
+        model: keras.Model,
+        x: Any,
+        y: Any = None,
+        loss: Any = None,
+        sample_weight: Any = None,
+        training_size: int | None = None,
+        validation: Any = None,
+    ) -> None:
         self.model = model
         self.x, self.y, self.sample_weight = map(
             _tensors, first_batch(x, y, sample_weight)
         )
         self.training_size = training_size
         self.validation = validation
+        self.gradient_error: Exception | None = None
         self._build()
-        self._noted = None
-        self.compile_loss = self._fresh_loss(loss)
-        self.gradient_error = None
+        self._notes: list | None = None
+        self._compile_loss = self._fresh_loss(loss)
+        self.record = Record()
+        self.outputs: Any = None
+        self.added: list[AddedLoss] = []
+        self.data_loss: float | None = None
+        self.loss: float | None = None
+        self.error: Exception | None = None
+        try:
+            self._forward()
+        except Exception as error:
+            # A shape that does not fit is a finding, not a crash.
+            self.error = error
 
-    def _build(self):
+    def _build(self) -> None:
         if self.model.built and all(v.value is not None for v in self.model.variables):
             return
-        # As `fit` does; a pass moves seeds, so that they are put back.
-        with unchanged_seeds(self.model):
+        # `fit` builds in the same way. The pass draws from the seed generators.
+        with _unchanged_seeds(self.model):
             self.call(training=False)
 
-    def _fresh_loss(self, loss):
-        """Not that of the model: it has metrics in it, which would change."""
+    def _fresh_loss(self, loss: Any) -> Any:
+        """A copy of the compiled loss: the one of the model keeps metrics."""
         weights = None
         if loss is None:
             loss, weights = _keras.user_loss(self.model)
@@ -69,111 +106,30 @@ class Context:
         names = getattr(self.model, "output_names", None)
         return _keras.make_compile_loss(loss, weights, names, self._note)
 
-    def _note(self, loss, y_true, y_pred):
-        if self._noted is not None:
-            self._noted.append((loss, y_true, y_pred))
+    def _note(self, loss: Any, y_true: Tensor, y_pred: Tensor) -> None:
+        if self._notes is not None:
+            self._notes.append((loss, y_true, y_pred))
 
-    @functools.cached_property
-    def validation_tensors(self):
-        x, y = (
-            self.validation
-            if isinstance(self.validation, tuple)
-            else (self.validation, None)
-        )
-        return tuple(map(_tensors, first_batch(x, y)[:2]))
-
-    # Passes
-
-    def call(self, training, x=None):
-        x = self.x if x is None else x
-        if _keras.takes_training(self.model):
-            return self.model(x, training=training)
-        return self.model(x)
-
-    def passed(self, training, draw=None, x=None):
-        """Outputs of one pass, as NumPy; each `draw` has other random numbers."""
-        with self._scope(draw=draw):
-            return tree.map_structure(to_numpy, self.call(training, x))
-
-    def call_layer(self, call, args, draw=0):
-        """The output of a layer that is called again with other inputs."""
-        with self._scope(draw=draw):
-            args = tree.map_structure(ops.convert_to_tensor, args)
-            kwargs = {**call.kwargs}
-            if _keras.takes_training(call.layer):
-                kwargs["training"] = True
-            return to_numpy(call.layer(*args, **kwargs))
-
-    def added_with(self, x, draw=None):
-        """The terms that layers add in `call` for another x or draw, as floats."""
-        with recording() as record, self._scope(draw=draw):
-            self.call(training=True, x=x)
-            return [float(np.sum(to_numpy(value))) for *_, value in record.added]
-
-    @functools.cached_property
-    def calls_again(self):
-        """The calls of a second pass with the same random numbers."""
-        with recording() as record, self._scope():
-            self.call(training=True)
-        return record.calls
-
-    @functools.cached_property
-    def drawn_at_inference(self):
-        """The layers that draw random numbers with `training=False`."""
-        with recording() as record, self._scope():
-            self.call(training=False)
-        return [layer for layer, _ in record.draws]
-
-    def _scope(self, mapping=None, draw=None):
-        """Where nothing is assigned; with the values of `mapping`, or its own."""
-        if not mapping:
-            # Regularizers read the values of the scope, and only those.
-            mapping = [(v, v.value) for v in self.model.trainable_variables]
-        mapping = [*mapping, *self._seeds(draw)]
-        return keras.StatelessScope(mapping, collect_losses=True)
-
-    def _seeds(self, draw):
-        if draw is None:
-            return []
-        rng = np.random.default_rng(draw)
-        return [
-            (g.state, rng.integers(0, 2**31, tuple(g.state.shape)).astype("uint32"))
-            for g in _keras.seed_generators(self.model)
-        ]
-
-    @functools.cached_property
-    def _forward(self):
-        """Record, outputs, loss and its parts, of one pass in training."""
-        parts = {"loss": None, "data_loss": None, "added": [], "error": None}
-        outputs, scope = None, self._scope()
-        with recording() as record:
-            try:
-                with scope:
-                    outputs = self.call(training=True)
-                if self.compile_loss is not None:
-                    # Outside of the scope: Keras makes variables here.
-                    self._noted = record.losses
-                    parts["data_loss"] = self._data_loss(outputs)
-            except Exception as error:
-                # A shape that does not fit is a finding, not a crash.
-                parts["error"] = error
-            self._noted = None
-        if outputs is None:
-            return record, outputs, parts
+    def _forward(self) -> None:
+        scope = self._scope()
+        with recording() as self.record:
+            with scope:
+                self.outputs = self.call(training=True)
+            self.added = self._added(self.record)
+            if self._compile_loss is not None:
+                self._notes = self.record.losses
+                # Outside of the scope: Keras makes variables here.
+                try:
+                    self.data_loss = self._data_loss()
+                finally:
+                    self._notes = None
         with recording() as again, scope:
-            parts["added"] = self._added(record)
-            if parts["error"] is not None:
-                return record, outputs, parts
-            try:
-                loss = self._total(outputs)
-                parts["loss"] = None if loss is None else float(to_numpy(loss))
-            except Exception as error:
-                parts["error"] = error
-        # Those of a model with a `compute_loss` of its own.
-        record.crossentropies = record.crossentropies or again.crossentropies
-        return record, outputs, parts
+            loss = self._total(self.outputs)
+        self.loss = None if loss is None else float(to_numpy(loss))
+        # A model may call a cross entropy in a `compute_loss` of its own.
+        self.record.crossentropies = self.record.crossentropies or again.crossentropies
 
-    def _added(self, record):
+    def _added(self, record: Record) -> list[AddedLoss]:
         added = [
             AddedLoss(path, layer, float(np.sum(to_numpy(value))))
             for path, layer, value in record.added
@@ -181,28 +137,28 @@ class Context:
         for variable in self.model.trainable_variables:
             regularizer = variable.regularizer
             if regularizer is not None:
-                value = regularizer(ops.convert_to_tensor(variable))
+                with self._scope():
+                    value = regularizer(ops.convert_to_tensor(variable))
                 value = float(np.sum(to_numpy(value)))
                 owner = self.owners.get(id(variable))
                 added.append(AddedLoss(variable.path, owner, value, True, regularizer))
         return added
 
-    def _data_loss(self, outputs):
-        axis = getattr(self.model, "member_axis", None)
-        members = [outputs]
-        if axis is not None:
-            family = attached_family(outputs)
-            parts = ops.unstack(outputs, axis=axis)
+    def _data_loss(self) -> float:
+        members = [self.outputs]
+        if self.member_axis is not None:
+            family = attached_family(self.outputs)
+            parts = ops.unstack(self.outputs, axis=self.member_axis)
             members = [attach_family(part, family) for part in parts]
-        values = [self.compile_loss(self.y, m, self.sample_weight) for m in members]
-        return float(np.mean([to_numpy(value) for value in values]))
+        losses = [self._compile_loss(self.y, m, self.sample_weight) for m in members]
+        return float(np.mean([to_numpy(loss) for loss in losses]))
 
-    def _total(self, outputs):
+    def _total(self, outputs: Any) -> Any:
         """What `fit` would minimise, by the model's own `compute_loss`."""
         own = type(self.model).compute_loss is not keras.Model.compute_loss
-        if self.compile_loss is None and not self.model.losses and not own:
+        if self._compile_loss is None and not self.model.losses and not own:
             return None
-        with _keras.compiled_with(self.model, self.compile_loss):
+        with _keras.compiled_with(self.model, self._compile_loss):
             return self.model.compute_loss(
                 x=self.x,
                 y=self.y,
@@ -211,57 +167,108 @@ class Context:
                 training=True,
             )
 
-    @property
-    def error(self):
-        """What the pass raised, of the model or its loss, or None."""
-        return self._forward[2]["error"]
+    # Further passes
+
+    def call(self, training: bool, x: Any = None) -> Any:
+        """Calls the model, in training or not, on its batch or another one."""
+        x = self.x if x is None else x
+        if _keras.takes_training(self.model):
+            return self.model(x, training=training)
+        return self.model(x)
+
+    def passed(self, training: bool, draw: int | None = None, x: Any = None) -> Any:
+        """Outputs of one pass, as NumPy. Each `draw` has other random numbers."""
+        with self._scope(draw=draw):
+            return tree.map_structure(to_numpy, self.call(training, x))
+
+    def call_layer(self, call: Call, args: Any, draw: int = 0) -> Array:
+        """The output of a layer that is called again with other inputs."""
+        with self._scope(draw=draw):
+            args = tree.map_structure(
+                lambda a: ops.convert_to_tensor(a, keras.config.floatx()), args
+            )
+            kwargs = {**call.kwargs}
+            if _keras.takes_training(call.layer):
+                kwargs["training"] = True
+            return to_numpy(call.layer(*args, **kwargs))
+
+    def added_with(self, x: Any, draw: int | None = None) -> list[float]:
+        """The terms that layers add in `call` for another x or draw."""
+        with recording() as record, self._scope(draw=draw):
+            self.call(training=True, x=x)
+            return [float(np.sum(to_numpy(value))) for *_, value in record.added]
+
+    @functools.cached_property
+    def calls_again(self) -> list[Call]:
+        """The calls of a second pass with the same random numbers."""
+        with recording() as record, self._scope():
+            self.call(training=True)
+        return record.calls
+
+    @functools.cached_property
+    def drawn_at_inference(self) -> list[keras.layers.Layer]:
+        """The layers that draw random numbers with `training=False`."""
+        with recording() as record, self._scope():
+            self.call(training=False)
+        return [layer for layer, _ in record.draws]
+
+    def _scope(
+        self, mapping: list | None = None, draw: int | None = None
+    ) -> keras.StatelessScope:
+        """A scope without assignments, with the values of `mapping`."""
+        if not mapping:
+            # Regularizers see no values but those of the scope.
+            mapping = [(v, v.value) for v in self.model.trainable_variables]
+        mapping = [*mapping, *self._seeds(draw)]
+        return keras.StatelessScope(mapping, collect_losses=True)
+
+    def _seeds(self, draw: int | None) -> list[tuple[keras.Variable, Array]]:
+        if draw is None:
+            return []
+        rng = np.random.default_rng(draw)
+        return [
+            (g.state, rng.integers(0, 2**31, tuple(g.state.shape)).astype("uint32"))
+            for g in _keras.seed_generators(self.model)
+        ]
+
+    # Properties of the model and the batch
 
     @property
-    def record(self):
-        return self._forward[0]
-
-    @property
-    def calls(self):
+    def calls(self) -> list[Call]:
         return self.record.calls
 
     @property
-    def outputs(self):
-        """Output of the model in training: tensors, or None after an error."""
-        return self._forward[1]
-
-    @property
-    def loss(self):
-        return self._forward[2]["loss"]
-
-    @property
-    def data_loss(self):
-        """The compiled loss alone, without what layers added."""
-        return self._forward[2]["data_loss"]
-
-    @property
-    def added(self):
-        return self._forward[2]["added"]
+    def member_axis(self) -> int | None:
+        """The axis of the members in the output of an `uq.Ensemble`, or None."""
+        return getattr(self.model, "member_axis", None)
 
     @functools.cached_property
-    def layers(self):
+    def layers(self) -> list[keras.layers.Layer]:
         return _keras.all_layers(self.model)
 
     @functools.cached_property
-    def owners(self):
+    def owners(self) -> dict[int, keras.layers.Layer]:
         """Dict from the id of a variable to the layer that made it."""
         return {
             id(v): layer for layer in self.layers for v in _keras.own_variables(layer)
         }
 
     @functools.cached_property
-    def rows(self):
+    def rows(self) -> int:
         return int(tree.flatten(self.x)[0].shape[0])
+
+    @functools.cached_property
+    def validation_tensors(self) -> tuple[Any, Any]:
+        """x and y of the validation data, or of its first batch."""
+        given = self.validation
+        x, y = given if isinstance(given, (list, tuple)) else first_batch(given)[:2]
+        return _tensors(x), _tensors(y)
 
     # Gradients
 
     @functools.cached_property
-    def gradients(self):
-        """List of (variable, gradient): an array, or None where there is none."""
+    def gradients(self) -> list[tuple[keras.Variable, Array | None]]:
+        """Pairs of a variable and its gradient: None where there is none."""
         variables = self.model.trainable_variables
         if self.error or self.loss is None or not variables:
             return []
@@ -280,7 +287,7 @@ class Context:
         return list(zip(variables, found, strict=True))
 
     @functools.cached_property
-    def output_gradients(self):
+    def output_gradients(self) -> dict[int, Array | None]:
         """Dict from the number of a call to the gradient of its output.
 
         For layers without layers inside, whose output is one float tensor.
@@ -297,37 +304,39 @@ class Context:
         return dict(zip(numbers, found, strict=True))
 
     @functools.cached_property
-    def _loss_scale(self):
+    def _loss_scale(self) -> float:
         half = any(layer.compute_dtype == "float16" for layer in self.layers)
         return _LOSS_SCALE if half else 1.0
 
-    def _scaled_loss(self, mapping, shifts=None):
+    def _scaled_loss(self, mapping: list, shifts: dict | None = None) -> Tensor:
         opened = recording(shifts) if shifts else contextlib.nullcontext()
         with self._scope(mapping), opened:
             return self._total(self.call(training=True)) * self._loss_scale
 
 
-def is_float(tensor):
+def is_float(tensor: Tensor) -> bool:
+    """Whether a tensor holds floats."""
     return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
 
 
-def finite(array):
-    array = np.asarray(array)
-    return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
+def floats_in(structure: Any) -> list[Array]:
+    """The float tensors in a nested structure, as NumPy arrays."""
+    return [
+        to_numpy(t) for t in tree.flatten(structure) if ops.is_tensor(t) and is_float(t)
+    ]
 
 
-@contextlib.contextmanager
-def unchanged_seeds(model):
-    generators = _keras.seed_generators(model)
-    states = [to_numpy(g.state) for g in generators]
-    try:
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.state.assign(state)
+def finite(array: Array) -> bool:
+    """Whether all values are finite."""
+    return bool(np.isfinite(array).all())
 
 
-def first_batch(x, y=None, sample_weight=None):
+def shape(tensor: Tensor) -> tuple[int, ...]:
+    """The shape of a tensor, as a tuple."""
+    return tuple(ops.shape(tensor))
+
+
+def first_batch(x: Any, y: Any = None, sample_weight: Any = None) -> tuple:
     """The first batch of a dataset, or the arrays that were given.
 
     Args:
@@ -357,16 +366,27 @@ def first_batch(x, y=None, sample_weight=None):
     raise arguments.error("x", "arrays, or a dataset with at least one batch", x)
 
 
-def _tensors(data):
-    """Tensors, floats in the default float type: what `fit` feeds."""
+@contextlib.contextmanager
+def _unchanged_seeds(model: keras.Model) -> Iterator[None]:
+    generators = _keras.seed_generators(model)
+    states = [ops.convert_to_numpy(g.state) for g in generators]
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.state.assign(state)
 
-    def convert(array):
+
+def _tensors(data: Any) -> Any:
+    """Tensors, floats in the default float type, as `fit` makes them."""
+
+    def convert(array: Any) -> Any:
         if array is None or ops.is_tensor(array):
             return array
         array = np.asarray(array)
-        dtype = keras.config.floatx() if array.dtype.kind == "f" else None
         if array.dtype.kind in "OSU":
             return array
+        dtype = keras.config.floatx() if array.dtype.kind == "f" else None
         return ops.convert_to_tensor(array, dtype=dtype)
 
     if data is None:

@@ -1,29 +1,26 @@
-"""Checks of the data and of what the first layers make of it."""
+"""Checks of the data, and of the first layers that receive it."""
 
 import keras
 import numpy as np
 from keras import ops
 from keras import tree
 
-from keras_uq_layers.doctor.context import is_float
+from keras_uq_layers.doctor.context import Context
+from keras_uq_layers.doctor.context import finite
+from keras_uq_layers.doctor.context import floats_in
 from keras_uq_layers.doctor.findings import Finding
-from keras_uq_layers.doctor.gradients import to_numpy
+from keras_uq_layers.doctor.findings import Findings
+from keras_uq_layers.numerics.dtypes import to_numpy
 
 _BOUNDED = (keras.activations.tanh, keras.activations.sigmoid)
 _SHARE = 0.6
 _LARGE_INPUT = 5.0
 
 
-def _floats(data):
-    for tensor in tree.flatten(data):
-        if tensor is not None and ops.is_tensor(tensor) and is_float(tensor):
-            yield to_numpy(tensor)
-
-
-def data_not_finite(context):
+def data_not_finite(context: Context) -> Findings:
     named = {"x": context.x, "y": context.y, "sample_weight": context.sample_weight}
     for name, data in named.items():
-        for array in _floats(data):
+        for array in floats_in(data):
             bad = ~np.isfinite(array)
             if bad.any():
                 rows = np.flatnonzero(bad.reshape(len(array), -1).any(axis=1))
@@ -39,35 +36,34 @@ def data_not_finite(context):
                 )
 
 
-def saturated(context):
-    inputs = [a for a in _floats(context.x) if a.size]
-    if not inputs or not all(np.isfinite(a).all() for a in inputs):
+def saturated(context: Context) -> Findings:
+    inputs = [a for a in floats_in(context.x) if a.size]
+    if not inputs or not all(map(finite, inputs)) or context.outputs is None:
         return
     largest = max(float(np.quantile(np.abs(a), 0.95)) for a in inputs)
-    if largest < _LARGE_INPUT or context.outputs is None:
+    if largest < _LARGE_INPUT:
         return
-    final = {id(tensor) for tensor in tree.flatten(context.outputs)}
+    last = {id(tensor) for tensor in tree.flatten(context.outputs)}
     for call in context.calls:
         activation = getattr(call.layer, "activation", None)
         tensor = call.outputs
         if activation not in _BOUNDED or not ops.is_tensor(tensor):
             continue
-        if id(tensor) in final or isinstance(call.layer, keras.layers.RNN):
+        if id(tensor) in last or isinstance(call.layer, keras.layers.RNN):
             continue
         values = to_numpy(tensor)
         low = -1.0 if activation is keras.activations.tanh else 0.0
-        # Where the slope is below 1 % of its largest.
+        # The slope there is below 1 % of its largest value.
         margin = 0.005 if low else 0.0025
         share = float(np.mean((values > 1.0 - margin) | (values < low + margin)))
         if share > _SHARE:
-            a = inputs[0]
             yield Finding(
                 "saturated",
                 call.path,
                 f"{share:.0%} of the {activation.__name__} outputs are at their "
-                f"bounds, where the gradient is almost 0; x has mean {a.mean():.3g} "
-                f"and standard deviation {a.std():.3g}, 95 % of it within "
-                f"{largest:.3g}.",
+                f"bounds, where the gradient is almost 0; x has mean "
+                f"{inputs[0].mean():.3g} and standard deviation "
+                f"{inputs[0].std():.3g}, 95 % of it within {largest:.3g}.",
                 "Standardise the inputs: put `keras.layers.Normalization()` first "
                 "and call its `adapt(x_train)` before `fit`.",
             )

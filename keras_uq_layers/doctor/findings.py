@@ -1,7 +1,9 @@
-"""What a diagnosis says, and how it is printed."""
+"""The result of a diagnosis, and how it is printed."""
 
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 _WIDTH = 88
 
@@ -13,9 +15,9 @@ class Finding:
     Args:
         code: Name of the fault, for tests: `"no-gradient"`.
         path: Path of the layer or weight, or the argument, it was found in.
-        evidence: What was seen, in numbers.
-        advice: What to do about it.
-        problem: Whether it needs to be repaired; False: good to know.
+        evidence: The numbers that show it.
+        advice: How to repair it.
+        problem: Whether it needs to be repaired. False: it is good to know.
 
     Example:
 
@@ -31,13 +33,17 @@ class Finding:
     problem: bool = True
 
 
+Findings: TypeAlias = Iterator[Finding]
+"""The result of a check: a generator of what it found."""
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """All findings of `uq.diagnose`; prints as a table.
 
     Args:
         findings: Tuple of `Finding`, problems first.
-        summary: One line on the batch: its loss and what that is made of.
+        summary: One line on the batch: its loss, and the parts of the loss.
 
     Attributes:
         ok: Whether there is no problem; findings that are only good to know
@@ -59,18 +65,18 @@ class Diagnosis:
     summary: str = ""
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         return not self.problems
 
     @property
-    def problems(self):
+    def problems(self) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.problem)
 
     @property
-    def codes(self):
+    def codes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(finding.code for finding in self.findings))
 
-    def __str__(self):
+    def __str__(self) -> str:
         count = len(self.problems)
         verdict = "no problem found" if self.ok else f"{count} problem(s) found"
         lines = [f"Diagnosis: {verdict}"]
@@ -90,5 +96,5 @@ class Diagnosis:
                 )
         return "\n".join(lines)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return str(self)

@@ -1,32 +1,37 @@
 """Checks of outputs, loss and gradients: missing, zero, not finite."""
 
-import numpy as np
-from keras import ops
-from keras import tree
+from collections.abc import Iterator
 
+import keras
+import numpy as np
+
+from keras_uq_layers._typing import Array
+from keras_uq_layers.doctor.context import Context
 from keras_uq_layers.doctor.context import finite
-from keras_uq_layers.doctor.context import is_float
+from keras_uq_layers.doctor.context import floats_in
 from keras_uq_layers.doctor.data import data_not_finite
 from keras_uq_layers.doctor.findings import Finding
-from keras_uq_layers.doctor.gradients import to_numpy
+from keras_uq_layers.doctor.findings import Findings
 from keras_uq_layers.doctor.loss import scale_not_positive
+from keras_uq_layers.doctor.recorder import Call
+from keras_uq_layers.numerics.dtypes import to_numpy
 
 
-def _count(array):
+def _count(array: Array) -> str:
     return (
         f"{np.isnan(array).sum()} NaN and {np.isinf(array).sum()} inf of "
         f"{array.size} values"
     )
 
 
-def _bad_weights(context):
+def _bad_weights(context: Context) -> Iterator[tuple[keras.Variable, Array]]:
     for variable in context.model.weights:
         array = to_numpy(variable)
         if not finite(array):
             yield variable, array
 
 
-def weight_not_finite(context):
+def weight_not_finite(context: Context) -> Findings:
     found = list(_bad_weights(context))
     if found:
         variable, array = found[0]
@@ -40,31 +45,25 @@ def weight_not_finite(context):
         )
 
 
-def _bad_outputs(context):
+def _bad_outputs(context: Context) -> Iterator[tuple[Call, Array]]:
     for call in context.calls:
-        for tensor in tree.flatten(call.outputs):
-            if ops.is_tensor(tensor) and is_float(tensor):
-                array = to_numpy(tensor)
-                if not finite(array):
-                    yield call, array
+        for array in floats_in(call.outputs):
+            if not finite(array):
+                yield call, array
 
 
-def _explained(context):
+def _explained(context: Context) -> bool:
     """Whether data or weights explain all that is not finite."""
     return any(data_not_finite(context)) or any(_bad_weights(context))
 
 
-def output_not_finite(context):
+def output_not_finite(context: Context) -> Findings:
     if _explained(context):
         return
     found = list(_bad_outputs(context))
     if found:
         call, array = found[0]
-        given = [
-            np.abs(to_numpy(t)).max(initial=0)
-            for t in tree.flatten((call.args, call.kwargs))
-            if ops.is_tensor(t) and is_float(t)
-        ]
+        given = [np.abs(a).max(initial=0) for a in floats_in((call.args, call.kwargs))]
         largest = f" from inputs of up to {max(given):.3g}" if given else ""
         yield Finding(
             "output-not-finite",
@@ -77,18 +76,14 @@ def output_not_finite(context):
         )
 
 
-def loss_not_finite(context):
+def loss_not_finite(context: Context) -> Findings:
     if context.loss is None or np.isfinite(context.loss):
         return
     if _explained(context) or any(_bad_outputs(context)):
         return
     if any(scale_not_positive(context)):
         return
-    sizes = [
-        np.abs(to_numpy(t)).max(initial=0)
-        for t in tree.flatten(context.outputs)
-        if is_float(t)
-    ]
+    sizes = [np.abs(a).max(initial=0) for a in floats_in(context.outputs)]
     culprit = next((a for a in context.added if not np.isfinite(a.value)), None)
     yield Finding(
         "loss-not-finite",
@@ -103,7 +98,7 @@ def loss_not_finite(context):
     )
 
 
-def _trains_later(context, variable):
+def _trains_later(context: Context, variable: keras.Variable) -> bool:
     """Whether a later weight of zeros, which learns first, stops the gradient."""
     return any(
         other is not variable
@@ -116,7 +111,7 @@ def _trains_later(context, variable):
     )
 
 
-def no_gradient(context):
+def no_gradient(context: Context) -> Findings:
     missing = [v for v, gradient in context.gradients if gradient is None]
     for variable in missing:
         yield Finding(
@@ -130,7 +125,7 @@ def no_gradient(context):
         )
 
 
-def no_trainable_weights(context):
+def no_trainable_weights(context: Context) -> Findings:
     model = context.model
     if context.loss is not None and not model.trainable_variables:
         yield Finding(
@@ -143,7 +138,7 @@ def no_trainable_weights(context):
         )
 
 
-def gradient_failed(context):
+def gradient_failed(context: Context) -> Findings:
     if not context.gradients and context.gradient_error is not None:
         error = context.gradient_error
         message = " ".join(str(error).split())[:300]
@@ -157,8 +152,8 @@ def gradient_failed(context):
         )
 
 
-def zero_gradient(context):
-    by_layer = {}
+def zero_gradient(context: Context) -> Findings:
+    by_layer: dict[int, list[tuple[keras.Variable, Array]]] = {}
     for variable, gradient in context.gradients:
         if gradient is not None:
             layer = context.owners.get(id(variable))
@@ -182,7 +177,7 @@ def zero_gradient(context):
         )
 
 
-def gradient_not_finite(context):
+def gradient_not_finite(context: Context) -> Findings:
     if _explained(context) or any(_bad_outputs(context)):
         return
     if context.loss is None or not np.isfinite(context.loss):
@@ -204,12 +199,14 @@ def gradient_not_finite(context):
     )
 
 
-def _origin(context, bad):
+def _origin(
+    context: Context, bad: list[tuple[keras.Variable, Array]]
+) -> tuple[str, str]:
     """Where, on the way back from the loss, the gradient turns non-finite."""
     gradients = context.output_gradients
     numbers = sorted(gradients)
-    hit = [i for i in numbers if gradients[i] is not None and not finite(gradients[i])]
-    after = [i for i in numbers if not hit or i > hit[-1]]
+    hit = [i for i, g in gradients.items() if g is not None and not finite(g)]
+    after = [i for i in numbers if not hit or i > max(hit)]
     owners = {id(context.owners.get(id(v))) for v, _ in bad}
     own = [i for i in after if id(context.calls[i].layer) in owners]
     if own or after:

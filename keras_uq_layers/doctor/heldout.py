@@ -1,61 +1,68 @@
 """Checks of the uncertainty on data that the model was not trained on."""
 
+import math
+from typing import Any
+
 import numpy as np
 
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.doctor import outputs
+from keras_uq_layers.doctor.context import Context
 from keras_uq_layers.doctor.findings import Finding
-from keras_uq_layers.doctor.gradients import to_numpy
+from keras_uq_layers.doctor.findings import Findings
+from keras_uq_layers.families import Family
 from keras_uq_layers.families._classes import ClassFamily
+from keras_uq_layers.numerics.dtypes import to_numpy
 from keras_uq_layers.prediction import Prediction
 
 _ROWS = 30
-_LEVEL = 0.9
+_Z = 1.645  # standard deviations: the 90 % interval of a normal
 _COVERED = 0.6  # of the 90 % interval; by chance 0.73 with 30 rows
 _RATIO = 3.0
 _DRAWS = 16
 
 
-def _moments(context, family, x):
-    """Mean and standard deviation of the predictive, over draws: `(N, D)`."""
-    draws = 1 if not context.drawn_at_inference else _DRAWS
-    params = [context.passed(training=False, draw=d + 1, x=x) for d in range(draws)]
-    params = np.stack(params)
-    if getattr(context.model, "member_axis", None) is not None:
+def _errors(
+    context: Context, family: Family, x: Any, y: Tensor
+) -> tuple[Array, Array, Array]:
+    """Standardised errors, errors and standard deviations: each `(N, D)`."""
+    draws = _DRAWS if context.drawn_at_inference else 1
+    params = np.stack(
+        [context.passed(training=False, draw=d + 1, x=x) for d in range(draws)]
+    )
+    if context.member_axis is not None:
         params = np.concatenate(np.moveaxis(params, 2, 1), axis=0)
     prediction = Prediction(params, family)
-    return prediction.mean, prediction.std
+    std = np.maximum(prediction.std, 1e-30)
+    residual = to_numpy(y).reshape(std.shape) - prediction.mean
+    return residual / std, residual, std
 
 
-def _scores(context, family, x, y):
-    mean, std = _moments(context, family, x)
-    y = np.asarray(to_numpy(y), "float64").reshape(mean.shape)
-    return (y - mean) / np.maximum(std, 1e-30), y - mean, std
-
-
-def held_out(context):
+def held_out(context: Context) -> Findings:
     found = outputs.of_model(context)
     if context.validation is None or len(found) != 1 or found[0].family is None:
         return
     family = found[0].family
-    if isinstance(family, ClassFamily):
-        return
     x, y = context.validation_tensors
-    if len(y) < _ROWS:
+    if isinstance(family, ClassFamily) or len(y) < _ROWS:
         return
-    z, residual, std = _scores(context, family, x, y)
-    seen, _, _ = _scores(context, family, context.x, context.y)
+    z, residual, std = _errors(context, family, x, y)
+    seen, _, _ = _errors(context, family, context.x, context.y)
     if not np.isfinite(z).all():
         return
-    covered = float(np.mean(np.abs(z) < 1.645))
-    before = float(np.mean(np.abs(seen) < 1.645))
+    covered = float(np.mean(np.abs(z) < _Z))
+    before = float(np.mean(np.abs(seen) < _Z))
+    if covered >= _COVERED:
+        return
     numbers = (
-        f"On {len(y)} held-out rows {covered:.0%} of the targets lie within the "
-        f"{_LEVEL:.0%} interval (in the batch: {before:.0%}); the predicted standard "
-        f"deviation has a median of {np.median(std):.3g}, the error a root mean "
-        f"square of {np.sqrt(np.mean(residual**2)):.3g}."
+        f"On {len(y)} held-out rows {covered:.0%} of the targets lie within the 90 % "
+        f"interval (in the batch: {before:.0%}); the predicted standard deviation has "
+        f"a median of {np.median(std):.3g}, the error a root mean square of "
+        f"{math.sqrt(np.mean(residual**2)):.3g}."
     )
     spread, trained = np.sqrt(np.median(z**2)), np.sqrt(np.median(seen**2))
-    if covered < _COVERED and before >= _COVERED and spread > _RATIO * trained:
+    if before >= _COVERED and spread > _RATIO * trained:
         yield Finding(
             "variance-collapse",
             found[0].name,
@@ -64,7 +71,7 @@ def held_out(context):
             "on the validation loss, use fewer weights or "
             "`uq.losses.NegativeLogLikelihood(beta=0.5)`.",
         )
-    elif covered < _COVERED:
+    else:
         yield Finding(
             "over-confident",
             found[0].name,

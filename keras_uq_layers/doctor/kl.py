@@ -1,47 +1,54 @@
-"""Checks of what layers add to the loss: its sign, its size, how often."""
+"""Checks of the terms that layers add to the loss: their sign, size and number."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from keras import ops
 from keras import tree
 
 from keras_uq_layers.doctor import outputs
+from keras_uq_layers.doctor.context import AddedLoss
+from keras_uq_layers.doctor.context import Context
+from keras_uq_layers.doctor.context import is_float
+from keras_uq_layers.doctor.context import shape
 from keras_uq_layers.doctor.findings import Finding
-from keras_uq_layers.doctor.gradients import to_numpy
+from keras_uq_layers.doctor.findings import Findings
+from keras_uq_layers.doctor.recorder import Call
 from keras_uq_layers.families import Normal
 from keras_uq_layers.layers import NormalLikelihood
 from keras_uq_layers.layers import NormalSampling
 from keras_uq_layers.layers._kl import KLRegularizer
 from keras_uq_layers.numerics import normal_kl
+from keras_uq_layers.numerics.dtypes import to_numpy
 
 _DRAWS = 8
-_LARGE = 100.0  # times the compiled loss: orders of magnitude
+_LARGE = 100.0  # times the compiled loss
 _COLLAPSED = 1e-3  # nats per weight or latent dimension
 _WIDE = 8.0  # standard deviations of y; sound posteriors start below 0.1
 
 
-def _of_weights(context):
-    """Terms of this package's variational layers: the KL of their weights."""
+def _of_weights(context: Context) -> list[AddedLoss]:
+    """The KL terms of this package's variational layers."""
     return [a for a in context.added if isinstance(a.regularizer, KLRegularizer)]
 
 
-def _by_layers(context):
-    """Terms of `add_loss` in `call`, but for likelihoods."""
+def _by_layers(context: Context) -> list[AddedLoss]:
+    """The terms of `add_loss` in `call`, without likelihoods."""
     return [
         a
         for a in context.added
-        if not a.weights and not isinstance(a.layer, NormalLikelihood)
+        if not a.of_weights and not isinstance(a.layer, NormalLikelihood)
     ]
 
 
-def _without_input(context):
-    """Of the terms of `add_loss`, those that do not depend on x."""
+def _without_input(context: Context) -> list[AddedLoss]:
+    """The terms of `add_loss` that do not depend on x."""
     terms = _by_layers(context)
     if not terms or context.rows < 2:
         return []
-    moved = tree.map_structure(lambda t: t[: context.rows // 2], context.x)
-    found = context.added_with(moved)
+    half = tree.map_structure(lambda t: t[: context.rows // 2], context.x)
+    found = context.added_with(half)
     if len(found) != len(terms):
         return []
     return [
@@ -51,102 +58,64 @@ def _without_input(context):
     ]
 
 
-def _positions(context):
-    tensor = tree.flatten(context.outputs)[0]
-    axes = outputs.shape(tensor)[:-1] or (context.rows,)
-    if getattr(context.model, "member_axis", None) is not None:
+def _positions(context: Context) -> float:
+    """The number of scored positions, of the batch or of all training data."""
+    axes = shape(tree.flatten(context.outputs)[0])[:-1] or (context.rows,)
+    if context.member_axis is not None:
         axes = (axes[0], *axes[2:])
-    positions = math.prod(axes)
+    positions = float(math.prod(axes))
     if context.training_size is not None:
         positions *= context.training_size / max(context.rows, 1)
-    return max(positions, 1)
+    return max(positions, 1.0)
 
 
-def _latent_kl(call):
-    """KL of `N(loc, exp(s / 2))` to N(0, 1), per example, from a layer's inputs."""
-    tensors = [t for t in tree.flatten(call.args) if ops.is_tensor(t)]
-    try:
-        if len(tensors) == 1:
-            loc, s = np.split(to_numpy(tensors[0]), 2, axis=-1)
-        else:
-            loc, s = (to_numpy(t) for t in tensors[:2])
-        with np.errstate(over="ignore"):
-            kl = 0.5 * (loc**2 + np.exp(s) - 1.0 - s)
-    except (ValueError, TypeError):
-        return None
-    return float(kl.reshape(len(kl), -1).sum(1).mean()) if kl.size else None
-
-
-def kl_negative(context):
-    if context.outputs is None:
-        return
-    if not context.compile_loss and len(_by_layers(context)) == 1:
-        return  # the only loss there is: a likelihood, perhaps
-    for number, term in enumerate(_by_layers(context)):
-        if not term.value < -1e-5:
+def kl_negative(context: Context) -> Findings:
+    terms = _by_layers(context)
+    if context.outputs is None or (context.data_loss is None and len(terms) == 1):
+        return  # The only term of the loss may be a likelihood.
+    for number, term in enumerate(terms):
+        if term.value >= -1e-5:
             continue
+        # An estimate of a KL may be negative in one draw, but not on average.
         values = [term.value]
         for draw in range(1, _DRAWS):
-            found = context.added_with(context.x, draw)
-            if len(found) <= number:
-                break
-            values.append(found[number])
+            values += context.added_with(context.x, draw)[number : number + 1]
         mean = float(np.mean(values))
         error = float(np.std(values)) / math.sqrt(len(values))
-        if not np.isfinite(mean) or mean + 3.0 * error >= -1e-5:
-            continue
-        call = next((c for c in context.calls if c.path == term.path), None)
-        exact = call and _latent_kl(call)
-        same = exact is not None and exact > 0
-        share = -term.value / exact if same else None
-        seen = (
-            f" The KL of N(loc, exp(log_variance / 2)) to N(0, 1) for its inputs is "
-            f"{exact:.4g}: this is {share:.3g} times it, with the wrong sign."
-            if same
-            and (np.isclose(share, 1.0, rtol=1e-3) or share > 1e-3)
-            and np.isclose(share, round(share) or share, rtol=1e-3)
-            else ""
-        )
-        spread = f" +- {error:.2g} over {len(values)} draws" if error else ""
-        yield Finding(
-            "kl-negative",
-            term.path,
-            f"It adds {mean:.4g}{spread} to the loss, and a KL divergence is never "
-            f"negative: it is maximised, without a bound.{seen}",
-            "Change the sign. The KL of N(loc, exp(s / 2)) to N(0, 1) is "
-            "`-0.5 * sum(1 + s - loc**2 - exp(s))`, and it is added to the loss; "
-            "`uq.NormalSampling` does it.",
-        )
+        if np.isfinite(mean) and mean + 3.0 * error < -1e-5:
+            yield Finding(
+                "kl-negative",
+                term.path,
+                f"It adds {mean:.4g} to the loss, the mean of {len(values)} draws. A "
+                "KL divergence is never negative: this one is maximised, without a "
+                "bound.",
+                "Change the sign. The KL of N(loc, exp(s / 2)) to N(0, 1) is "
+                "`-0.5 * sum(1 + s - loc**2 - exp(s))`, and it is added to the loss; "
+                "`uq.NormalSampling` does it.",
+            )
 
 
-def kl_weight(context):
+def kl_weight(context: Context) -> Findings:
     if context.outputs is None:
         return
+    positions = _positions(context)
     for term in _of_weights(context):
         weight = float(to_numpy(term.layer.kl_weight))
-        positions = _positions(context)
         if weight * positions > 2.0:
+            where = "in the batch" if context.training_size is None else "in all"
             yield Finding(
                 "kl-weight",
                 term.layer.path,
                 f"`kl_weight` is {weight:.4g} with {positions:.0f} scored positions "
-                f"{'in the batch' if context.training_size is None else 'in all'}: "
-                f"the KL of {weight and term.value / weight:.4g} nats counts "
-                f"{weight * positions:.4g} times or more, {term.value:.4g} in the "
-                f"loss{_beside(context)}.",
+                f"{where}: the KL of {term.value / weight:.4g} nats counts "
+                f"{weight * positions:.4g} times or more.",
                 "Keras averages the loss over positions, and the KL of weights "
                 "belongs to the whole training set: write "
                 "`kl_weight=1 / len(x_train)` (for sequences, 1 / (N * T)).",
             )
 
 
-def _beside(context):
-    if context.data_loss is None:
-        return ""
-    return f", beside a compiled loss of {context.data_loss:.4g}"
-
-
-def kl_dominates(context):
+def kl_dominates(context: Context) -> Findings:
     if context.data_loss is None or not np.isfinite(context.data_loss):
         return
     terms = _of_weights(context) + _without_input(context)
@@ -154,17 +123,16 @@ def kl_dominates(context):
     limit = _LARGE * max(abs(context.data_loss), 1.0)
     if not np.isfinite(total) or total < limit or any(kl_weight(context)):
         return
-    # With a right weight it is the truth: few data for many weights.
-    right = all(term.weights for term in terms)
+    # Few data for many weights give such a KL with the right weight, too.
+    right = all(term.of_weights for term in terms)
     largest = max(terms, key=lambda term: term.value)
     yield Finding(
         "kl-dominates",
         largest.layer.path if largest.layer else largest.path,
-        f"Terms that do not depend on x add {total:.4g} to the loss, "
-        f"{total / max(abs(context.data_loss), 1e-12):.3g} times the compiled loss of "
-        f"{context.data_loss:.4g}: the data hardly count.",
-        "With the right weight that is what Bayes says of so many weights and so few "
-        "data: fewer units, a wider prior, or `uq.callbacks.KLWarmup`."
+        f"Terms that do not depend on x add {total:.4g} to the loss, beside a compiled "
+        f"loss of {context.data_loss:.4g}: the data hardly count.",
+        "The weight is right, and there are few data for so many weights: use fewer "
+        "units, a wider prior, or `uq.callbacks.KLWarmup`."
         if right
         else "The KL of weights belongs to the whole training set, and the loss is a "
         "mean over examples: divide it by `len(x_train)`.",
@@ -172,45 +140,61 @@ def kl_dominates(context):
     )
 
 
-def _latent_weights(context):
+def _latent_kl(call: Call) -> float:
+    """KL of `N(loc, exp(s / 2))` to N(0, 1), per example, from a layer's inputs.
+
+    The inputs are `loc` and `s`, or one tensor `[loc | s]`; 0 where they are
+    something else.
+    """
+    tensors = [to_numpy(t) for t in tree.flatten(call.args) if ops.is_tensor(t)]
+    if len(tensors) == 1 and tensors[0].shape[-1] % 2 == 0:
+        tensors = np.split(tensors[0], 2, axis=-1)
+    if len(tensors) != 2 or tensors[0].shape != tensors[1].shape:
+        return 0.0
+    loc, s = tensors
+    kl = 0.5 * (loc**2 + np.exp(s) - 1.0 - s)
+    return float(kl.reshape(len(kl), -1).sum(axis=1).mean())
+
+
+def _latent_weights(context: Context) -> Iterator[tuple[str, float]]:
     """Pairs of a path and the weight of its latent KL, summed over dimensions."""
+    by_path: dict[str, Call] = {}
     for call in context.calls:
         if isinstance(call.layer, NormalSampling):
             yield call.path, float(to_numpy(call.layer.kl_weight))
+        else:
+            by_path.setdefault(call.path, call)
     for term in _by_layers(context):
-        call = next((c for c in context.calls if c.path == term.path), None)
-        if call is None or isinstance(call.layer, NormalSampling):
+        if term.path not in by_path:
             continue
+        call = by_path[term.path]
         exact = _latent_kl(call)
-        if exact and exact > 1e-3:
+        if exact > 1e-3:
             weight = abs(term.value) / exact
             if any(np.isclose(weight, w, rtol=1e-3) for w in (1.0, context.rows)):
                 yield call.path, weight
 
 
-def kl_against_mean(context):
+def kl_against_mean(context: Context) -> Findings:
     found = [o for o in outputs.of_model(context) if o.averages]
     if len(found) != 1 or found[0].head is not None:
         return
-    features = math.prod(outputs.shape(found[0].tensor)[1:])
-    if features < 2:
-        return
-    for path, weight in _latent_weights(context):
-        if weight * features <= 2.0:
-            continue
-        yield Finding(
-            "kl-against-mean",
-            path,
-            f"The KL is summed over latent dimensions with weight {weight:.4g}, "
-            f"while '{found[0].function}' is averaged over {features} features: the "
-            f"KL counts {weight * features:.4g} times too much.",
-            "Sum the loss over features, too: end the decoder in "
-            "`uq.ConstantVarianceHead` with `uq.losses.NegativeLogLikelihood()`, for "
-            "data in [0, 1] in `uq.DistributionHead(units, 'bernoulli')`.",
-        )
+    features = math.prod(shape(found[0].tensor)[1:])
+    for path, weight in _latent_weights(context) if features > 1 else ():
+        if weight * features > 2.0:
+            yield Finding(
+                "kl-against-mean",
+                path,
+                f"The KL is summed over latent dimensions with weight {weight:.4g}, "
+                f"while '{found[0].function}' is averaged over {features} features: "
+                f"the KL counts {weight * features:.4g} times too much.",
+                "Sum the loss over features, too: end the decoder in "
+                "`uq.ConstantVarianceHead` with `uq.losses.NegativeLogLikelihood()`, "
+                "for data in [0, 1] in `uq.DistributionHead(units, 'bernoulli')`.",
+            )
 
 
-def kl_twice(context):
+def kl_twice(context: Context) -> Findings:
     terms = _without_input(context)
     for layer in {id(t.layer): t.layer for t in terms}.values():
         own = [t.value for t in terms if t.layer is layer]
@@ -224,12 +208,12 @@ def kl_twice(context):
                 "`uq.DenseVariational` and `uq.Variational` do.",
             )
     weights = _of_weights(context)
-    known = {}
+    known = {}  # with and without the weight
     for term in weights:
         weight = float(to_numpy(term.layer.kl_weight))
         known[term.layer.path] = (term.value, weight and term.value / weight)
-    if weights:
-        known["all layers"] = tuple(map(sum, zip(*known.values(), strict=True)))
+    weighted, plain = (sum(values[i] for values in known.values()) for i in (0, 1))
+    known["all layers"] = (weighted, plain)
     for term in terms:
         for path, values in known.items():
             if any(v and np.isclose(term.value, v, rtol=1e-4) for v in values):
@@ -244,7 +228,7 @@ def kl_twice(context):
                 break
 
 
-def collapsed_to_prior(context):
+def collapsed_to_prior(context: Context) -> Findings:
     for term in _of_weights(context):
         random_weights = getattr(term.layer, "random_weights", None)
         if random_weights is None or len(random_weights.generators) > 1:
@@ -261,48 +245,46 @@ def collapsed_to_prior(context):
                 "`uq.callbacks.KLWarmup`, or use fewer units.",
             )
     for call, params in outputs.latent_params(context):
-        loc, scale = Normal().split(params)
-        kl = to_numpy(normal_kl(loc, scale))
+        kl = to_numpy(normal_kl(*Normal().split(params)))
         kl = kl.reshape(-1, kl.shape[-1]).mean(axis=0)
-        low = int((kl < _COLLAPSED).sum())
-        if low == len(kl):
+        if (kl < _COLLAPSED).all():
             yield Finding(
                 "collapsed-to-prior",
                 call.path,
-                f"All {low} latent dimensions have a KL below {_COLLAPSED:g} nats, "
+                f"All {len(kl)} latent dimensions have a KL below {_COLLAPSED:g} nats, "
                 f"{kl.sum():.2g} together: the code carries nothing of x.",
-                "Raise the KL weight slowly, with `uq.callbacks.KLWarmup`; and see "
-                "that the decoder needs the code: the scale of its output starts at "
-                "that of the data (`head.adapt(x_train)`).",
+                "Raise the KL weight slowly, with `uq.callbacks.KLWarmup`. Check that "
+                "the decoder needs the code: the scale of its output starts at that "
+                "of the data (`head.adapt(x_train)`).",
             )
 
 
-def posterior_too_wide(context):
+def posterior_too_wide(context: Context) -> Findings:
     terms = [*_of_weights(context), *_without_input(context)]
     found = outputs.of_model(context)
     if not terms or len(found) != 1 or found[0].target is None:
         return
-    y = to_numpy(found[0].target)
-    if y.dtype.kind != "f" or not y.std() > 0:
+    deviation = to_numpy(found[0].target).std()
+    if not is_float(found[0].target) or not deviation > 0:
         return
-    draws = [context.passed(training=True, draw=d) for d in range(1, 5)]
-    draws = [np.asarray(tree.flatten(d)[0], "float64") for d in draws]
-    family = found[0].family
-    if family is not None:
-        try:
-            draws = [to_numpy(family.split(ops.convert_to_tensor(d))[0]) for d in draws]
-        except ValueError:
-            return
+    draws = np.stack(
+        [
+            tree.flatten(context.passed(training=True, draw=draw))[0]
+            for draw in range(1, 5)
+        ]
+    )
+    if found[0].family is not None:
+        draws = to_numpy(found[0].family.split(ops.convert_to_tensor(draws))[0])
     elif found[0].custom:
-        draws = [d[..., :1] for d in draws]
+        draws = draws[..., :1]
     spread = float(np.sqrt(np.mean(np.var(draws, axis=0))))
-    if np.isfinite(spread) and spread > _WIDE * y.std():
+    if np.isfinite(spread) and spread > _WIDE * deviation:
         term = max(terms, key=lambda t: abs(t.value))
         yield Finding(
             "posterior-too-wide",
             term.layer.path if term.layer else term.path,
             f"The prediction moves by {spread:.3g} from one draw of the weights to "
-            f"the next, {spread / y.std():.3g} times the standard deviation of y: "
+            f"the next, {spread / deviation:.3g} times the standard deviation of y: "
             "the noise of the weights drowns the signal.",
             "Start the scales of the posterior near 0.02, in place of softplus(0) = "
             "0.69, and scale a full covariance by the root of its size; "

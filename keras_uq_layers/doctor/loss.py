@@ -1,50 +1,57 @@
-"""Checks of the loss: what it may be, and what it says of the model."""
+"""Checks of the compiled loss: its domain, its families, and its value."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from keras import ops
 from keras import tree
 
 from keras_uq_layers import _keras
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.doctor import outputs
+from keras_uq_layers.doctor.context import Context
+from keras_uq_layers.doctor.context import shape
 from keras_uq_layers.doctor.findings import Finding
-from keras_uq_layers.doctor.gradients import to_numpy
+from keras_uq_layers.doctor.findings import Findings
+from keras_uq_layers.doctor.outputs import Output
+from keras_uq_layers.doctor.recorder import Call
+from keras_uq_layers.doctor.recorder import Crossentropy
+from keras_uq_layers.families import Family
 from keras_uq_layers.families import Normal
 from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.layers import NormalLikelihood
 from keras_uq_layers.layers import NormalSampling
-from keras_uq_layers.losses import FamilyLoss
 from keras_uq_layers.losses import NegativeLogLikelihood
 from keras_uq_layers.losses import constant_normal_nll
-from keras_uq_layers.metrics import FamilyMetric
+from keras_uq_layers.numerics.dtypes import to_numpy
 
 _AT_FLOOR = 1.05
 _SHARE = 0.5
 _EXCESS = 1e4  # nats per output: targets more than 140 scales away
 
 
-def crossentropy(context):
-    """Targets that are no probabilities, and what is read as what it is not."""
+def crossentropy(context: Context) -> Findings:
+    """Cross entropies, of Keras or of a family, that misread targets or outputs."""
     for output in outputs.of_model(context):
         for call in output.crossentropies[:1]:
             yield from _targets(call)
-            yield from _read_otherwise(output, call.from_logits, "The cross entropy")
-        if isinstance(output.loss, FamilyLoss):
-            yield from _family_reads(output, output.loss)
-    for output, metric in outputs.metrics(context):
-        if isinstance(metric, FamilyMetric):
-            yield from _family_reads(output, metric)
+            yield from _misread(output, call.from_logits, "The cross entropy")
+    for output, reader in outputs.readers(context):
+        if output.head is None and isinstance(reader.family, ClassFamily):
+            name = type(reader).__name__
+            yield from _misread(output, reader.family.from_logits, name)
 
 
-def _targets(call):
-    if call.name != "binary_crossentropy":
-        return
+def _targets(call: Crossentropy) -> Findings:
     y = to_numpy(call.target)
     outside = (y < 0) | (y > 1)
-    if outside.any():
+    if call.name == "binary_crossentropy" and outside.any():
         yield Finding(
             "targets-not-probabilities",
             "y",
-            f"Binary crossentropy is given targets from {y.min():.4g} to "
+            f"Binary cross entropy is given targets from {y.min():.4g} to "
             f"{y.max():.4g}, {outside.mean():.0%} of them outside [0, 1]: it has "
             "no lower bound there and runs to minus infinity.",
             "For continuous targets use a density: end the model in "
@@ -54,63 +61,57 @@ def _targets(call):
         )
 
 
-def _family_reads(output, reader):
-    """Of a loss or metric of this package whose family is one of classes."""
-    if output.head is None and isinstance(reader.family, ClassFamily):
-        name = type(reader).__name__
-        yield from _read_otherwise(output, reader.family.from_logits, name)
-
-
-def _read_otherwise(output, from_logits, reader):
+def _misread(output: Output, from_logits: bool, reader: str) -> Findings:
     """Probabilities that are read as logits, or logits as probabilities."""
+    values = to_numpy(output.tensor)
+    outside = (values < 0) | (values > 1)
     if from_logits and output.probabilities:
         yield Finding(
             "probabilities-as-logits",
             output.path,
-            f"{reader} takes the output as logits, and the last activation makes "
-            "probabilities of them: a second softmax or sigmoid flattens them.",
-            "Leave out the last activation, or say that they are probabilities: "
-            "`from_logits=False` for Keras, "
-            "`uq.families.Categorical(from_logits=False)` or `Bernoulli` here.",
+            f"{reader} takes the output as logits, but the last activation has made "
+            "probabilities: a second softmax or sigmoid flattens them.",
+            "Leave out the last activation, or say that the outputs are "
+            "probabilities: `from_logits=False` for Keras, here "
+            "`uq.families.Categorical(from_logits=False)` or `Bernoulli`.",
         )
-    values = to_numpy(output.tensor)
-    outside = (values < 0) | (values > 1)
     if not from_logits and (output.probabilities is False or outside.any()):
         yield Finding(
             "logits-as-probabilities",
             output.path,
-            f"{reader} takes the output as probabilities, and the last layer has no "
-            f"activation: the outputs range from {values.min():.4g} to "
+            f"{reader} takes the outputs as probabilities, but the last layer does "
+            f"not make any: the outputs range from {values.min():.4g} to "
             f"{values.max():.4g}, {outside.mean():.0%} of them outside [0, 1].",
             "Say that they are logits (`from_logits=True`), or give the last layer "
             "`activation='softmax'`, for yes or no `'sigmoid'`.",
         )
 
 
-def _reference(y):
+def _reference(y: Tensor) -> float | None:
+    """The loss of the best constant normal, or None where there is none."""
     try:
         return constant_normal_nll(to_numpy(y))
     except ValueError:
         return None
 
 
-def negative_loss(context):
+def negative_loss(context: Context) -> Findings:
     if context.loss is None or not context.loss < 0:
         return
     found = outputs.of_model(context)
     likelihoods = [o for o in found if isinstance(o.loss, NegativeLogLikelihood)]
     own = [c for c in context.calls if isinstance(c.layer, NormalLikelihood)]
     if not likelihoods and not own:
-        # Of a loss that the user wrote, we only know that it may be one.
-        custom = [o for o in found if o.custom]
-        if not custom or custom[0].target is None:
+        # A loss of the user's own may be a likelihood.
+        likelihoods = [o for o in found if o.custom and o.target is not None][:1]
+        if not likelihoods:
             return
-        likelihoods = custom
     if likelihoods:
-        y = likelihoods[0].target
+        y = to_numpy(likelihoods[0].target)
     else:
-        y = tree.flatten((own[0].args, own[0].kwargs))[0]
-    reference = _reference(y) if not _integers(y) else None
+        y = to_numpy(tree.flatten((own[0].args, own[0].kwargs))[0])
+    counts = np.all(y == np.round(y))
+    reference = None if counts else _reference(y)
     beside = (
         f" On these targets the best constant normal has {reference:.4g} nats."
         if reference is not None
@@ -127,23 +128,18 @@ def negative_loss(context):
     )
 
 
-def _integers(y):
-    y = to_numpy(y)
-    return bool(np.all(y == np.round(y)))
-
-
-def _scales(family, params):
-    """The scale block of params, or None."""
+def _scales(family: Family, params: Tensor) -> Array | None:
+    """The scale block of params, or None where there is none."""
     if "scale" not in family.parameters:
         return None
     try:
         parts = family.split(params)
     except ValueError:
-        return None
+        return None  # `wrong-outputs` says so
     return to_numpy(parts[family.parameters.index("scale")])
 
 
-def scale_at_floor(context):
+def scale_at_floor(context: Context) -> Findings:
     for call in outputs.head_calls(context):
         head = call.layer
         scale = _scales(head.family, call.outputs)
@@ -178,7 +174,7 @@ def scale_at_floor(context):
                 )
 
 
-def scale_not_positive(context):
+def scale_not_positive(context: Context) -> Findings:
     for output in outputs.of_model(context):
         if output.family is None or output.head is not None:
             continue
@@ -193,115 +189,90 @@ def scale_not_positive(context):
                 "End the model in `uq.DistributionHead(units)`, which emits positive "
                 "scales, in place of a `Dense` layer.",
             )
+
+
+def log_variance_as_scale(context: Context) -> Findings:
+    """Draws `loc + s * noise` where `s` is negative in places."""
     for call, params in outputs.latent_params(context):
         scale = _scales(Normal(), params)
         if scale is not None and (scale < 0).any():
-            yield Finding(
-                "log-variance-as-scale",
-                call.path,
-                f"{np.mean(scale < 0):.0%} of the scales that it receives are "
-                f"negative, the smallest is {scale.min():.4g}: they look like "
-                "log-variances.",
-                "Its input is [loc | scale] with standard deviations: put "
-                "`uq.DistributionHead(units)` before it in place of a `Dense` layer.",
-            )
-
-
-def log_variance_as_scale(context):
-    """A layer whose draw is `loc + s * noise` where s may be negative."""
+            yield _log_variance(call, scale)
     for call in context.calls:
-        layer = call.layer
-        if not call.leaf or isinstance(layer, NormalSampling) or layer.weights:
-            continue
-        if _keras.is_keras(layer):
-            continue
-        split = _two_halves(call)
-        if split is None:
-            continue
-        loc, scale, rebuild = split
-        if not (scale < 0).any() or not np.any(scale):
-            continue
-        draws = [
-            context.call_layer(call, rebuild(loc, factor * scale))
-            for factor in (1.0, -1.0, 2.0, 0.0)
-        ]
-        if any(d.shape != loc.shape for d in draws):
-            continue
-        plus, minus, twice, none = draws
-        size = np.abs(plus - loc).max()
-        close = {"rtol": 1e-3, "atol": 1e-4 * size}
-        linear = np.allclose(plus - loc, loc - minus, **close) and np.allclose(
-            twice - loc, 2.0 * (plus - loc), **close
-        )
-        if size > 0 and linear and np.allclose(none, loc, **close):
-            yield Finding(
-                "log-variance-as-scale",
-                call.path,
-                f"The draw is loc + s * noise with an s that is negative for "
-                f"{np.mean(scale < 0):.0%} of the entries, down to "
-                f"{scale.min():.4g}: no standard deviation.",
-                "A log-variance becomes a standard deviation by "
-                "`ops.exp(0.5 * log_variance)`. Or use `uq.DistributionHead(units)` "
-                "and `uq.NormalSampling()`.",
-            )
+        own = not isinstance(call.layer, NormalSampling) and not call.layer.weights
+        if call.leaf and own and not _keras.is_keras(call.layer):
+            halves = _halves(call)
+            if halves is not None and (halves[1] < 0).any():
+                loc, s, rebuild = halves
+                # Only loc + s * noise is mirrored at loc with s.
+                plus, minus = (
+                    context.call_layer(call, rebuild(loc, sign * s)) - loc
+                    for sign in (1.0, -1.0)
+                )
+                other = context.call_layer(call, rebuild(loc, s), draw=1) - loc
+                size = np.abs(plus).max(initial=0)
+                mirrored = np.allclose(plus, -minus, rtol=1e-3, atol=1e-4 * size)
+                if mirrored and not np.allclose(plus, other, atol=1e-3 * size):
+                    yield _log_variance(call, s)
 
 
-def _two_halves(call):
+def _halves(call: Call) -> tuple[Array, Array, Callable[[Array, Array], Any]] | None:
     """What may be loc and scale among the inputs, and how to put them back."""
     tensors = [t for t in tree.flatten(call.args) if ops.is_tensor(t)]
     if not ops.is_tensor(call.outputs) or call.kwargs.get("mask") is not None:
         return None
-    shape = outputs.shape(call.outputs)
-    if len(tensors) == 2 and all(outputs.shape(t) == shape for t in tensors):
-        loc, scale = map(to_numpy, tensors)
-        return loc, scale, lambda a, b: tree.pack_sequence_as(call.args, [a, b])
-    if len(tensors) == 1 and outputs.shape(tensors[0]) == (*shape[:-1], 2 * shape[-1]):
-        loc, scale = np.split(to_numpy(tensors[0]), 2, axis=-1)
-        return (
-            loc,
-            scale,
-            lambda a, b: tree.pack_sequence_as(
-                call.args, [np.concatenate([a, b], axis=-1)]
-            ),
-        )
+    made, given = shape(call.outputs), [shape(t) for t in tensors]
+    if given == [made, made]:
+        loc, s = map(to_numpy, tensors)
+        return loc, s, lambda a, b: tree.pack_sequence_as(call.args, [a, b])
+    if given == [(*made[:-1], 2 * made[-1])]:
+        loc, s = np.split(to_numpy(tensors[0]), 2, axis=-1)
+        joined = lambda a, b: [np.concatenate([a, b], axis=-1)]  # noqa: E731
+        return loc, s, lambda a, b: tree.pack_sequence_as(call.args, joined(a, b))
     return None
 
 
-def absolute_residual(context):
-    """A loss of `[loc, log variance]` that grows like |y - loc|."""
+def _log_variance(call: Call, scale: Array) -> Finding:
+    return Finding(
+        "log-variance-as-scale",
+        call.path,
+        f"The draw is loc + s * noise with an s that is negative for "
+        f"{np.mean(scale < 0):.0%} of the entries, down to {scale.min():.4g}: no "
+        "standard deviation.",
+        "A log-variance becomes a standard deviation by `ops.exp(0.5 * log_variance)`. "
+        "Or put `uq.DistributionHead(units)` before `uq.NormalSampling()`.",
+    )
+
+
+def absolute_residual(context: Context) -> Findings:
+    """A loss of `[mean, log variance]` that grows like |y - mean|."""
     for output in outputs.of_model(context):
         if not output.custom or output.target is None:
             continue
-        if outputs.shape(output.tensor)[1:] != (2,):
+        columns = shape(output.target)[1:]
+        if shape(output.tensor)[1:] != (2,) or columns not in ((), (1,)):
             continue
-        if outputs.shape(output.target)[1:] not in ((), (1,)):
-            continue
-        y = np.zeros((1, *outputs.shape(output.target)[1:]))
-
-        def at(residual, log_variance, column, loss=output.loss, y=y):
-            pred = np.zeros((1, 2))
-            pred[0, 1 - column] = log_variance
-            return outputs.value(loss, y + residual, pred)
-
-        for column in (0, 1):
-            grown = [at(r, 0.0, column) for r in (0.0, 1.0, -2.0, 4.0)]
-            slope = [at(0.0, s, column) for s in (0.0, 1.0, 3.0)]
-            weighed = at(1.0, 2.0, column), at(0.0, 2.0, column)
-            growth = np.subtract(grown[1:], grown[0])
-            slope = np.subtract(slope[1:], slope[0])
-            if not np.isfinite([*growth, *slope]).all() or growth[0] <= 0:
-                continue
-            absolute = np.allclose(growth / growth[0], [1, 2, 4], rtol=1e-2)
-            half = np.allclose(slope, [0.5 * c for c in (1, 3)], rtol=1e-2)
-            precision = (weighed[0] - weighed[1]) / growth[0]
-            if absolute and half and np.isclose(precision, np.exp(-2.0), rtol=1e-2):
+        for mean in (0, 1):
+            points = [(0.0, 0.0), (1.0, 0.0), (4.0, 0.0), (0.0, 2.0)]
+            zero, one, four, wide = (
+                outputs.value(
+                    output.loss,
+                    np.full((1, *columns), y),
+                    np.array([[0.0, s] if mean == 0 else [s, 0.0]]),
+                )
+                for y, s in points
+            )
+            # A normal adds half of the log-variance; a Laplace all of its log-scale.
+            half = np.isclose(wide - zero, 1.0, rtol=1e-2)
+            growth = four - zero
+            linear = np.isclose(growth, 4.0 * (one - zero), rtol=1e-2)
+            if half and linear and growth > 0:
                 yield Finding(
                     "absolute-residual",
                     output.name,
-                    "The loss is that of a log-variance, yet a residual of 1, 2, 4 "
-                    f"adds {growth[0]:.3g}, {growth[1]:.3g}, {growth[2]:.3g} to it: "
-                    "it grows like |y - mean|, so that the fitted 'variance' is the "
-                    "mean absolute error.",
+                    f"The loss is that of a log-variance, yet a residual of 1 adds "
+                    f"{one - zero:.3g} to it and a residual of 4 adds {growth:.3g}: it "
+                    "grows like |y - mean|, so that the fitted 'variance' is the mean "
+                    "absolute error.",
                     "The normal likelihood has the square, without a root: "
                     "`0.5 * ops.exp(-s) * (y - mean)**2 + 0.5 * s`. Or use "
                     "`uq.DistributionHead(1)` with "
@@ -309,30 +280,28 @@ def absolute_residual(context):
                 )
 
 
-def scale_far_too_small(context):
+def scale_far_too_small(context: Context) -> Findings:
     if context.data_loss is None or not np.isfinite(context.data_loss):
         return
     for output in outputs.of_model(context):
         if not isinstance(output.loss, NegativeLogLikelihood) or not output.head:
             continue
         scale = _scales(output.head.family, output.tensor)
-        if scale is None or output.target is None:
+        reference = None if output.target is None else _reference(output.target)
+        if scale is None or reference is None:
             continue
-        reference = _reference(output.target)
-        limit = _EXCESS * scale.shape[-1]
-        if reference is None or context.data_loss < reference + limit:
-            continue
-        y = to_numpy(output.target)
-        yield Finding(
-            "scale-far-too-small",
-            output.head.path,
-            f"The loss is {context.data_loss:.4g} nats, that of the best constant "
-            f"normal {reference:.4g}: y has mean {y.mean():.4g} and standard "
-            f"deviation {y.std():.4g}, the predicted scales a median of "
-            f"{np.median(scale):.4g}.",
-            "Tell the head the unit of y before `fit`: `head.adapt(y_train)`; and "
-            "look for outputs that explode on the way to it.",
-        )
+        if context.data_loss > reference + _EXCESS * scale.shape[-1]:
+            y = to_numpy(output.target)
+            yield Finding(
+                "scale-far-too-small",
+                output.head.path,
+                f"The loss is {context.data_loss:.4g} nats, that of the best constant "
+                f"normal {reference:.4g}: y has mean {y.mean():.4g} and standard "
+                f"deviation {y.std():.4g}, the predicted scales a median of "
+                f"{np.median(scale):.4g}.",
+                "Tell the head the unit of y before `fit`: `head.adapt(y_train)`; and "
+                "look for outputs that explode on the way to it.",
+            )
 
 
 CHECKS = [

@@ -1,6 +1,7 @@
 """Which layer, loss and target belong to which output of a model."""
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
@@ -10,73 +11,79 @@ from keras import ops
 from keras import tree
 
 from keras_uq_layers import _keras
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.doctor.context import Context
+from keras_uq_layers.doctor.recorder import Call
 from keras_uq_layers.doctor.recorder import Crossentropy
 from keras_uq_layers.families import Bernoulli
+from keras_uq_layers.families import Family
 from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.families._tag import attached_family
 from keras_uq_layers.layers import NormalSampling
 from keras_uq_layers.layers._head import Head
 from keras_uq_layers.losses import FamilyLoss
+from keras_uq_layers.metrics import FamilyMetric
 
-_ELEMENTWISE = {
+REGRESSION = {
     "mean_squared_error",
     "mean_absolute_error",
     "mean_absolute_percentage_error",
     "mean_squared_logarithmic_error",
     "log_cosh",
     "huber",
-    "binary_crossentropy",
     "poisson",
 }
-REGRESSION = _ELEMENTWISE - {"binary_crossentropy"}
+_ELEMENTWISE = {*REGRESSION, "binary_crossentropy"}
 _WITH_KERNEL = (keras.layers.Dense, keras.layers.EinsumDense)
 
 
 @dataclass
 class Output:
-    """One output of the model: what makes it and what it is compared with.
+    """One output of the model: its origin, and what it is compared with.
 
-    `layer` is the layer that emitted it, or None; `head` the same where it is a
-    head of this package. `loss` is a `keras.losses.Loss` or a function, or
-    None, and `crossentropies` are the calls that it made.
+    Attributes:
+        name: Its key, the name that Keras gives it, or its number.
+        tensor: The output in training.
+        layer: The layer that emitted it, or None.
+        target: The targets that its loss received, or None.
+        loss: A `keras.losses.Loss` or a function, or None.
+        crossentropies: The calls of a cross entropy of Keras by that loss.
     """
 
     name: str
-    tensor: Any
+    tensor: Tensor
     layer: Any = None
     target: Any = None
     loss: Any = None
     crossentropies: list[Crossentropy] = field(default_factory=list)
 
     @property
-    def head(self):
+    def head(self) -> Any:
+        """The head of this package that emitted the output, or None."""
         return self.layer if isinstance(self.layer, Head) else None
 
     @property
-    def noted_family(self):
-        """The family that a head noted on the tensor, which a loss finds there."""
+    def noted_family(self) -> Family | None:
+        """The family that a head noted on the tensor. Losses find it there."""
         return attached_family(self.tensor)
 
     @property
-    def family(self):
-        """That of the head, else that of the loss, else None."""
-        if self.noted_family is not None:
-            return self.noted_family
-        if self.head is not None:
-            return self.head.family
-        return self.loss.family if isinstance(self.loss, FamilyLoss) else None
+    def family(self) -> Family | None:
+        """The family of the head, else that of the loss, else None."""
+        return self.noted_family or getattr(self.head or self.loss, "family", None)
 
     @property
-    def path(self):
+    def path(self) -> str:
         layer = self.layer
         return self.name if layer is None else layer.path or layer.name
 
     @property
-    def probabilities(self):
-        """Whether the last activation makes probabilities, True or False.
+    def probabilities(self) -> bool | None:
+        """Whether the last activation makes probabilities.
 
-        None: the activation does not tell. Values never decide: the logits of a
-        model may lie between 0 and 1.
+        None: the last layer does not tell. Values never decide: the logits of
+        a model may lie between 0 and 1.
         """
         if self.head is not None:
             family = self.head.family
@@ -90,7 +97,7 @@ class Output:
         return False if linear and isinstance(self.layer, _WITH_KERNEL) else None
 
     @property
-    def bernoulli_logits(self):
+    def bernoulli_logits(self) -> bool:
         """Whether the outputs are logits of yes or no."""
         if isinstance(self.family, Bernoulli):
             return self.family.from_logits
@@ -100,26 +107,24 @@ class Output:
         )
 
     @property
-    def function(self):
+    def function(self) -> str | None:
         """Name of the function of Keras that the loss is, or None."""
         return keras_function(self.loss)
 
     @property
-    def averages(self):
+    def averages(self) -> bool:
         """Whether the loss is a mean over features, too."""
         return self.function in _ELEMENTWISE
 
     @property
-    def custom(self):
+    def custom(self) -> bool:
         """Whether the loss is of the user's own making."""
-        if self.loss is None or isinstance(self.loss, FamilyLoss):
-            return False
-        if keras_function(self.loss):
+        if self.loss is None or isinstance(self.loss, FamilyLoss) or self.function:
             return False
         return not _keras.is_keras(getattr(self.loss, "fn", type(self.loss)))
 
 
-def keras_function(loss):
+def keras_function(loss: Any) -> str | None:
     """Name of the function that a loss or metric of Keras averages, or None."""
     function = getattr(loss, "fn", None) or getattr(loss, "_fn", None)
     if function is None and inspect.isfunction(loss):
@@ -129,45 +134,42 @@ def keras_function(loss):
     return function.__name__
 
 
-def of_model(context):
-    """The outputs of the model, as a list of `Output`; empty where unclear.
+def of_model(context: Context) -> list[Output]:
+    """The outputs of the model.
 
-    Losses and targets are those that Keras itself compared with the output.
+    Their losses and targets are those that Keras compared with them.
     """
     if context.outputs is None:
         return []
+    record = context.record
+    tensors = tree.flatten(context.outputs)
     found = [
         Output(name, tensor, _last_layer(context, tensor))
-        for name, tensor in zip(
-            _names(context), tree.flatten(context.outputs), strict=True
-        )
+        for name, tensor in zip(_names(context, len(tensors)), tensors, strict=True)
     ]
-    for number, (loss, y_true, y_pred) in enumerate(context.record.losses):
+    for number, (loss, y_true, y_pred) in enumerate(record.losses):
         for output in found:
             if len(found) == 1 or output.tensor is y_pred:
                 output.loss, output.target = loss, y_true
                 output.crossentropies = [
-                    call
-                    for call in context.record.crossentropies
-                    if call.loss == number
+                    call for call in record.crossentropies if call.loss == number
                 ]
-    if len(found) == 1 and not context.record.losses:
-        found[0].crossentropies = context.record.crossentropies
+    if len(found) == 1 and not record.losses:
+        found[0].crossentropies = record.crossentropies
     return found
 
 
-def _names(context):
+def _names(context: Context, count: int) -> list[str]:
     """A name for each output, in the order of `tree.flatten`."""
     if isinstance(context.outputs, dict):
-        # Flattened in the order of sorted keys, as is everything that is nested.
+        # `tree.flatten` sorts the keys.
         names = tree.flatten({key: str(key) for key in context.outputs})
     else:
         names = getattr(context.model, "output_names", None) or []
-    count = len(tree.flatten(context.outputs))
     return names if len(names) == count else [f"output {i}" for i in range(count)]
 
 
-def _last_layer(context, tensor):
+def _last_layer(context: Context, tensor: Tensor) -> keras.layers.Layer | None:
     """The innermost layer that emitted a tensor, out of its wrapper."""
     for call in context.calls:
         if any(made is tensor for made in tree.flatten(call.outputs)):
@@ -178,40 +180,47 @@ def _last_layer(context, tensor):
     return None
 
 
-def metrics(context):
+def metrics(context: Context) -> Iterator[tuple[Output, Any]]:
     """Pairs of an output and a metric, as the user gave it, that belongs to it."""
     found = of_model(context)
     for given in _keras.user_metrics(context.model):
         if isinstance(given, dict):
-            named = [(m, name) for name, m in given.items()]
+            named = [(metric, name) for name, metric in given.items()]
         elif isinstance(given, (list, tuple)) and len(given) == len(found) > 1:
-            names = getattr(context.model, "output_names", None)
-            named = list(zip(given, names or [], strict=False))
+            names = getattr(context.model, "output_names", None) or []
+            named = list(zip(given, names, strict=False))
         else:
             named = [(given, None)]
         for part, name in named:
             belongs = [o for o in found if len(found) == 1 or o.name == name]
-            if len(belongs) == 1:
-                yield from ((belongs[0], metric) for metric in tree.flatten(part))
+            for metric in tree.flatten(part) if len(belongs) == 1 else ():
+                yield belongs[0], metric
 
 
-def head_calls(context):
+def readers(context: Context) -> Iterator[tuple[Output, FamilyLoss | FamilyMetric]]:
+    """Pairs of an output and a loss or metric of this package that reads it."""
+    for output in of_model(context):
+        if isinstance(output.loss, FamilyLoss):
+            yield output, output.loss
+    for output, metric in metrics(context):
+        if isinstance(metric, FamilyMetric):
+            yield output, metric
+
+
+def head_calls(context: Context) -> list[Call]:
+    """The calls of heads of this package."""
     return [call for call in context.calls if isinstance(call.layer, Head)]
 
 
-def latent_params(context):
+def latent_params(context: Context) -> Iterator[tuple[Call, Tensor]]:
     """Pairs of a call of a `NormalSampling` and the params that it receives."""
     for call in context.calls:
         if isinstance(call.layer, NormalSampling):
             yield call, tree.flatten((call.args, call.kwargs))[0]
 
 
-def shape(tensor):
-    return tuple(ops.shape(tensor))
-
-
-def value(loss, y, pred):
-    """A loss on arrays, as a float."""
+def value(loss: Any, y: Array, pred: Array) -> float:
+    """A loss on arrays."""
     with keras.StatelessScope([]):
         y, pred = (ops.convert_to_tensor(a, "float32") for a in (y, pred))
         return float(ops.convert_to_numpy(loss(y, pred)))

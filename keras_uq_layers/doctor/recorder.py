@@ -1,6 +1,8 @@
-"""Sees what every layer of a model is given and gives, for one pass."""
+"""Records the inputs and outputs of every layer of a model during a pass."""
 
 import contextlib
+from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
 from typing import Any
@@ -10,10 +12,11 @@ import keras
 from keras import tree
 
 from keras_uq_layers import _keras
+from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._tag import attach_family
 from keras_uq_layers.families._tag import attached_family
 
-# What they call is called in a loop, or with other weights: they count whole.
+# Not recorded inside: these layers call others in a loop or with other weights.
 _OPAQUE = (keras.layers.RNN, keras.layers.Wrapper)
 
 
@@ -28,7 +31,7 @@ class Call:
     leaf: bool = True  # no other layer was called inside
 
     @property
-    def path(self):
+    def path(self) -> str:
         return self.layer.path or self.layer.name
 
 
@@ -45,7 +48,7 @@ class Crossentropy:
 
 @dataclass
 class Record:
-    """What was seen in one pass.
+    """The record of one pass.
 
     `calls` are in the order in which they returned: a layer comes after the
     layers inside of it, so that the first fault is the innermost one. `losses`
@@ -60,7 +63,7 @@ class Record:
 
 
 @contextlib.contextmanager
-def recording(shifts=None):
+def recording(shifts: dict[int, Tensor] | None = None) -> Iterator[Record]:
     """Records all calls of Keras layers while the context is open.
 
     Args:
@@ -68,7 +71,8 @@ def recording(shifts=None):
             added to its output, so that the gradient of the zeros is that of
             the output.
     """
-    record, open_calls = Record(), []
+    record = Record()
+    open_calls: list[Call] = []
     call_layer = keras.layers.Layer.__call__
     add_loss = keras.layers.Layer.add_loss
 
@@ -113,7 +117,7 @@ def recording(shifts=None):
         yield record
 
 
-def _observed(function, name, record):
+def _observed(function: Callable, name: str, record: Record) -> Callable:
     def observed(target, output, from_logits=False, *args, **kwargs):
         number = len(record.losses) - 1  # of the loss that calls it
         found = Crossentropy(name, number, target, output, from_logits)
@@ -123,7 +127,7 @@ def _observed(function, name, record):
     return observed
 
 
-def _shifted(outputs, shift):
+def _shifted(outputs: Tensor, shift: Tensor) -> Tensor:
     shifted = outputs + shift
     mask = _keras.mask_of(outputs)
     if mask is not None:

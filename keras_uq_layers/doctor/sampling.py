@@ -1,20 +1,23 @@
 """Checks of randomness, and of what a saved model needs to load again."""
 
 import inspect
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from keras import tree
 
 from keras_uq_layers import _keras
+from keras_uq_layers._typing import Array
+from keras_uq_layers.doctor.context import Context
 from keras_uq_layers.doctor.context import finite
-from keras_uq_layers.doctor.context import is_float
+from keras_uq_layers.doctor.context import floats_in
 from keras_uq_layers.doctor.findings import Finding
-from keras_uq_layers.doctor.gradients import to_numpy
+from keras_uq_layers.doctor.findings import Findings
 
 
-def no_seed_generator(context):
+def no_seed_generator(context: Context) -> Findings:
     seen = set()
     for layer, seed in context.record.draws:
         own = _keras.is_keras(layer)
@@ -35,11 +38,11 @@ def no_seed_generator(context):
         )
 
 
-def random_outside_of_keras(context):
+def random_outside_of_keras(context: Context) -> Findings:
     if context.outputs is None:
         return
     for call, again in zip(context.calls, context.calls_again, strict=False):
-        first, second = (_floats(c.outputs) for c in (call, again))
+        first, second = (floats_in(c.outputs) for c in (call, again))
         if len(first) != len(second) or not all(map(finite, first + second)):
             return
         if _same(first, second):
@@ -60,20 +63,11 @@ def random_outside_of_keras(context):
         return
 
 
-def _ours(layer):
+def _ours(layer: keras.layers.Layer) -> bool:
     return type(layer).__module__.split(".")[0] == "keras_uq_layers"
 
 
-def _floats(structure):
-    tensors = [t for t in tree.flatten(structure) if ops.is_tensor(t) and is_float(t)]
-    return [to_numpy(t).astype("float64") for t in tensors]
-
-
-def _outputs(context, **kwargs):
-    return [np.asarray(a, "float64") for a in tree.flatten(context.passed(**kwargs))]
-
-
-def _same(first, second):
+def _same(first: list[Array], second: list[Array]) -> bool:
     return all(
         np.allclose(
             a, b, rtol=1e-3, atol=1e-5 * np.abs(a).max(initial=0), equal_nan=True
@@ -82,11 +76,11 @@ def _same(first, second):
     )
 
 
-def _difference(first, second):
+def _difference(first: list[Array], second: list[Array]) -> float:
     return max(np.nanmax(np.abs(a - b)) for a, b in zip(first, second, strict=True))
 
 
-def inference(context):
+def inference(context: Context) -> Findings:
     """Notes on what is random at inference, and on what is not."""
     drawn = list({id(layer): layer for layer, _ in context.record.draws}.values())
     if context.outputs is None or not drawn:
@@ -94,7 +88,9 @@ def inference(context):
     later = {id(layer) for layer in context.drawn_at_inference}
     kept = [layer for layer in drawn if id(layer) in later]
     if kept:
-        first, second = (_outputs(context, training=False, draw=d) for d in (1, 2))
+        first, second = (
+            tree.flatten(context.passed(training=False, draw=draw)) for draw in (1, 2)
+        )
         if all(finite(a) for a in first) and not _same(first, second):
             yield Finding(
                 "samples-at-inference",
@@ -121,7 +117,7 @@ def inference(context):
         )
 
 
-def will_not_reload(context):
+def will_not_reload(context: Context) -> Findings:
     for kind, layer in {type(layer): layer for layer in _own(context)}.items():
         name = keras.saving.get_registered_name(kind)
         if keras.saving.get_registered_object(name) is not kind:
@@ -151,13 +147,13 @@ def will_not_reload(context):
             )
 
 
-def _own(context):
+def _own(context: Context) -> Iterator[keras.layers.Layer]:
     for layer in context.layers:
         if not (_keras.is_keras(layer) or _ours(layer)) and layer is not context.model:
             yield layer
 
 
-def _config_error(kind, layer):
+def _config_error(kind: Any, layer: keras.layers.Layer) -> str | None:
     try:
         config = layer.get_config()
     except Exception as error:

@@ -9,26 +9,25 @@ from keras import tree
 
 from keras_uq_layers import _keras
 from keras_uq_layers.doctor import outputs
+from keras_uq_layers.doctor.context import Context
+from keras_uq_layers.doctor.context import shape
 from keras_uq_layers.doctor.findings import Finding
-from keras_uq_layers.doctor.gradients import to_numpy
+from keras_uq_layers.doctor.findings import Findings
 from keras_uq_layers.doctor.loss import crossentropy
 from keras_uq_layers.families._classes import ClassFamily
-from keras_uq_layers.losses import FamilyLoss
-from keras_uq_layers.metrics import FamilyMetric
+from keras_uq_layers.layers._head import Head
+from keras_uq_layers.numerics.dtypes import to_numpy
 
 _ROWS = 3  # for the pairs of targets and predictions
 _AFTER_HEAD = (keras.layers.Identity, keras.layers.Reshape, keras.layers.InputLayer)
 
 
-def call_failed(context):
+def call_failed(context: Context) -> Findings:
+    """What the model or the loss raised, where no other check explains it."""
     if context.error is None:
         return
-    if context.outputs is not None and (
-        any(loss_on_params(context))
-        or any(crossentropy(context))  # PyTorch checks its targets itself
-        or any(family_mismatch(context))
-        or any(no_family(context))
-    ):
+    explained = (loss_on_params, crossentropy, family_mismatch, no_family)
+    if any(any(check(context)) for check in explained):
         return
     message = str(context.error).strip().split("\n\nArguments received")[0]
     # Without the names that TensorFlow gives to its kernels.
@@ -44,27 +43,26 @@ def call_failed(context):
             + (f"; the last layer that succeeded is {last}." if last else "."),
         )
         return
-    shapes = [outputs.shape(t) for t in tree.flatten(context.outputs)]
-    given = [outputs.shape(t) for t in tree.flatten(context.y) if t is not None]
     yield Finding(
         "wrong-outputs",
         "y",
-        f"The loss fails for outputs of shape {_listed(shapes)} and y of shape "
-        f"{_listed(given)}. {message}",
+        f"The loss fails for outputs of shape {_shapes(context.outputs)} and y of "
+        f"shape {_shapes(context.y)}. {message}",
         "Give y one entry for each output of the model, in the same order and of the "
         "shape that the loss expects.",
     )
 
 
-def _listed(shapes):
-    return ", ".join(map(str, shapes)) or "nothing"
+def _shapes(structure) -> str:
+    found = [str(shape(t)) for t in tree.flatten(structure) if t is not None]
+    return ", ".join(found) or "nothing"
 
 
-def wrong_outputs(context):
+def wrong_outputs(context: Context) -> Findings:
     for output in outputs.of_model(context):
         if output.target is None or not output.averages or output.head:
             continue
-        y, pred = outputs.shape(output.target), outputs.shape(output.tensor)
+        y, pred = shape(output.target), shape(output.tensor)
         trimmed = [s[:-1] if s and s[-1] == 1 else s for s in (y, pred)]
         if y == pred or trimmed[0] == trimmed[1] or y == trimmed[1] or pred == y[:-1]:
             continue
@@ -80,7 +78,7 @@ def wrong_outputs(context):
         )
 
 
-def shapes_broadcast(context):
+def shapes_broadcast(context: Context) -> Findings:
     """A loss on some rows must be the mean of the loss on each of them."""
     for output in outputs.of_model(context):
         if not output.custom or output.target is None or context.rows < _ROWS:
@@ -91,54 +89,39 @@ def shapes_broadcast(context):
             continue
         y, pred = y[rows], pred[rows]
         together = outputs.value(output.loss, y, pred)
-        each = np.arange(_ROWS)
-        single = [
-            outputs.value(output.loss, y[i : i + 1], pred[i : i + 1]) for i in each
-        ]
-        pairs = [
-            outputs.value(output.loss, y[i : i + 1], pred[j : j + 1])
-            for i in each
-            for j in each
-        ]
-        close = {"rtol": 1e-4, "atol": 1e-6}
-        if np.isclose(together, np.mean(single), **close):
-            continue
-        if np.isclose(together, np.mean(pairs), **close):
+        pairs = np.array(
+            [
+                [outputs.value(output.loss, y[[i]], pred[[j]]) for j in range(_ROWS)]
+                for i in range(_ROWS)
+            ]
+        )
+        single = pairs.diagonal().mean()
+        all_pairs, each_row = (
+            np.isclose(together, mean, rtol=1e-4, atol=1e-6)
+            for mean in (pairs.mean(), single)
+        )
+        if all_pairs and not each_row:
             yield Finding(
                 "shapes-broadcast",
                 output.name,
                 f"The loss of {_ROWS} rows is {together:.4g}, the mean over all "
                 f"{_ROWS} x {_ROWS} pairs of a target and a prediction; the mean over "
-                f"the rows is {np.mean(single):.4g}. y has shape "
-                f"{outputs.shape(output.target)}, the output "
-                f"{outputs.shape(output.tensor)}.",
+                f"the rows is {single:.4g}. y has shape {shape(output.target)}, the "
+                f"output {shape(output.tensor)}.",
                 "Inside the loss (B,) meets (B, 1), which broadcasts to (B, B): take "
                 "columns as `y_pred[:, :1]`, not `y_pred[:, 0]`, or reshape y the "
                 "same way.",
             )
 
 
-def _readers(context):
-    """Pairs of an output and a loss or metric of this package that reads it."""
-    found = outputs.of_model(context)
-    for output in found:
-        if isinstance(output.loss, FamilyLoss):
-            yield output, output.loss
-    yield from (
-        (output, metric)
-        for output, metric in outputs.metrics(context)
-        if isinstance(metric, FamilyMetric)
-    )
-
-
-def family_mismatch(context):
-    for output, reader in _readers(context):
+def family_mismatch(context: Context) -> Findings:
+    for output, reader in outputs.readers(context):
         made, read = output.family, reader.family
-        # A name stands for the head's own family of that name.
-        named = reader.get_config().get("family") == getattr(made, "name", None)
-        if None in (made, read) or named or made == read:
+        if made is None or read is None or made == read:
             continue
-        maker = "head emits" if output.head is not None else "loss reads"
+        if reader.get_config().get("family") == made.name:
+            continue  # A name stands for the head's own family of that name.
+        maker = "loss reads" if output.noted_family is None else "head emits"
         yield Finding(
             "family-mismatch",
             output.path,
@@ -148,8 +131,8 @@ def family_mismatch(context):
         )
 
 
-def no_family(context):
-    for output, reader in _readers(context):
+def no_family(context: Context) -> Findings:
+    for output, reader in outputs.readers(context):
         if output.noted_family is None and reader.family is None:
             yield Finding(
                 "no-family",
@@ -162,11 +145,11 @@ def no_family(context):
             return
 
 
-def _blocks(head):
+def _blocks(head: Head) -> str:
     return " | ".join(head.family.parameters)
 
 
-def loss_on_params(context):
+def loss_on_params(context: Context) -> Findings:
     for output in outputs.of_model(context):
         if output.head is None or isinstance(output.head.family, ClassFamily):
             continue
@@ -175,15 +158,14 @@ def loss_on_params(context):
                 "loss-on-params",
                 output.head.path,
                 f"'{output.function}' compares y with all "
-                f"{outputs.shape(output.tensor)[-1]} params of the head, "
+                f"{shape(output.tensor)[-1]} params of the head, "
                 f"[{_blocks(output.head)}], not with the mean alone.",
                 "Compile with the likelihood that the head stands for: "
-                "`loss=uq.losses.NegativeLogLikelihood("
-                f"{output.head.family.name!r})`.",
+                "`loss=uq.losses.NegativeLogLikelihood()`.",
             )
 
 
-def metric_on_params(context):
+def metric_on_params(context: Context) -> Findings:
     for output, metric in outputs.metrics(context):
         head = output.head
         if head is None or isinstance(head.family, ClassFamily):
@@ -191,53 +173,52 @@ def metric_on_params(context):
         if isinstance(metric, str):
             metric = keras.metrics.get(metric)
         function = outputs.keras_function(metric)
-        root = type(metric) is keras.metrics.RootMeanSquaredError
-        if function in outputs.REGRESSION or root:
-            function = function or "root_mean_squared_error"
-            yield Finding(
-                "metric-on-params",
-                head.path,
-                f"The metric '{function}' compares y with all params of the head, "
-                f"[{_blocks(head)}]: it averages the error of the mean with the "
-                "difference of y and a scale.",
-                "Use a metric that reads the params, such as "
-                "`uq.metrics.NegativeLogLikelihood()` or `uq.metrics.CRPS()`, or "
-                "score `uq.predict(model, x).mean`.",
-            )
+        if type(metric) is keras.metrics.RootMeanSquaredError:
+            function = "root_mean_squared_error"
+        elif function not in outputs.REGRESSION:
+            continue
+        yield Finding(
+            "metric-on-params",
+            head.path,
+            f"The metric '{function}' compares y with all params of the head, "
+            f"[{_blocks(head)}]: it averages the error of the mean with the "
+            "difference of y and a scale.",
+            "Use a metric that reads the params, such as "
+            "`uq.metrics.NegativeLogLikelihood()` or `uq.metrics.CRPS()`, or "
+            "score `uq.predict(model, x).mean`.",
+        )
 
 
-def accuracy_of_logits(context):
+def accuracy_of_logits(context: Context) -> Findings:
     for output, metric in outputs.metrics(context):
         named = metric in ("accuracy", "acc", "binary_accuracy")
-        if output.bernoulli_logits and (
-            named or isinstance(metric, keras.metrics.BinaryAccuracy)
-        ):
+        binary = named or isinstance(metric, keras.metrics.BinaryAccuracy)
+        if binary and output.bernoulli_logits:
+            logits = to_numpy(output.tensor)
+            between = np.mean((logits > 0.0) & (logits <= 0.5))
             yield Finding(
                 "accuracy-of-logits",
                 output.path,
                 "This metric compares the output with 0.5, and the output is a logit: "
-                f"the border between the classes is 0, and {_between(output):.0%} of "
-                "the logits in the batch lie in between.",
+                f"the border between the classes is 0, and {between:.0%} of the "
+                "logits in the batch lie in between.",
                 "Use `uq.metrics.Accuracy()` after a head, "
                 "`uq.metrics.Accuracy('bernoulli')` otherwise.",
             )
 
 
-def _between(output):
-    logits = to_numpy(output.tensor)
-    return np.mean((logits > 0.0) & (logits <= 0.5))
-
-
-def layer_after_head(context):
+def layer_after_head(context: Context) -> Findings:
     made = {id(call.outputs): call for call in outputs.head_calls(context)}
     for call in context.calls:
         if not call.leaf or isinstance(call.layer, _AFTER_HEAD):
             continue
-        learns = isinstance(call.layer, keras.layers.Layer) and call.layer.weights
         activation = getattr(call.layer, "activation", keras.activations.linear)
-        acts = activation is not keras.activations.linear
-        drops = isinstance(call.layer, keras.layers.Dropout)
-        if not _keras.is_keras(call.layer) or not (learns or acts or drops):
+        changes = (
+            call.layer.weights
+            or activation is not keras.activations.linear
+            or isinstance(call.layer, keras.layers.Dropout)
+        )
+        if not changes or not _keras.is_keras(call.layer):
             continue
         for tensor in tree.flatten((call.args, call.kwargs)):
             if id(tensor) in made and ops.is_tensor(tensor):
@@ -247,7 +228,7 @@ def layer_after_head(context):
                     call.path,
                     f"This {type(call.layer).__name__} receives the params "
                     f"[{_blocks(head.layer)}] of {head.path} and mixes or changes "
-                    "them: what it emits is no distribution any more.",
+                    "them: its output is no distribution any more.",
                     "Put the head last. To use a draw from it in later layers, put "
                     "`uq.NormalSampling()` in between.",
                 )
@@ -259,8 +240,8 @@ CHECKS = [
     shapes_broadcast,
     family_mismatch,
     no_family,
-    accuracy_of_logits,
     loss_on_params,
     metric_on_params,
+    accuracy_of_logits,
     layer_after_head,
 ]

@@ -12,6 +12,8 @@ from keras_uq_layers import families
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._classes import ClassFamily
+from keras_uq_layers.numerics.dtypes import to_numpy
+from keras_uq_layers.testing._gradients import value_and_gradients
 
 # Nodes of the trapezoidal rule in the transformed variable.
 _NODES = 2001
@@ -81,10 +83,6 @@ def check_family(
     _check_draws(family, params, quantiles, draws, seed)
 
 
-def _array(tensor: Tensor) -> Array:
-    return np.asarray(ops.convert_to_numpy(tensor), dtype="float64")
-
-
 def _tensor(array: Any) -> Tensor:
     return ops.convert_to_tensor(np.asarray(array).astype(_dtype()))
 
@@ -107,7 +105,7 @@ def _exists(method: Callable, *args: Any) -> bool:
 def _typical(
     family: families.Family, units: int, rows: int, spread: float, seed: int
 ) -> Tensor:
-    offset = _array(family.initial_features(units, 1.0))
+    offset = to_numpy(family.initial_features(units, 1.0))
     noise = np.random.default_rng(seed).normal(size=(rows, len(offset)))
     features = (offset + spread * noise).astype(_dtype())
     return ops.convert_to_tensor(family.constrain(ops.convert_to_tensor(features)))
@@ -125,7 +123,7 @@ def _check_layout(family: families.Family) -> None:
             f"`split` gives {len(parts)} parts for `parameters={family.parameters}`"
         )
         np.testing.assert_array_equal(
-            _array(family.join(*parts)), _array(params), "`join` must undo `split`"
+            to_numpy(family.join(*parts)), to_numpy(params), "`join` must undo `split`"
         )
     try:
         family.units(0)
@@ -155,7 +153,7 @@ def _check_constrain(family: families.Family, seed: int) -> None:
     size = family.params_size(2)
     signs = rng.choice([-1.0, 1.0], size=(200, size))
     wild = (signs * 10 ** rng.uniform(-30, 15, size=(200, size))).astype("float32")
-    params = _array(family.constrain(ops.convert_to_tensor(wild)))
+    params = to_numpy(family.constrain(ops.convert_to_tensor(wild)))
     assert np.isfinite(params).all(), "`constrain` must give finite params"
     for floor in (1e-3, 0.1):
         tame = rng.normal(size=(20, size)).astype(_dtype())
@@ -163,8 +161,8 @@ def _check_constrain(family: families.Family, seed: int) -> None:
         parts = family.unconstrain_parts(*family.split(params), scale_floor=floor)
         again = family.constrain(family.join(*parts), floor)
         np.testing.assert_allclose(
-            _array(again),
-            _array(params),
+            to_numpy(again),
+            to_numpy(params),
             rtol=1e-4,
             atol=1e-5,
             err_msg="`constrain` must undo `unconstrain_parts`",
@@ -179,7 +177,7 @@ def _quantiles(family: families.Family, params: Tensor) -> Array | None:
     """Quantiles at all levels, `(levels, rows, 1)`, or None."""
     p = _levels(family).astype(_dtype())[:, None, None]
     try:
-        return _array(family.quantile(p, params))
+        return to_numpy(family.quantile(p, params))
     except NotImplementedError:
         return None
 
@@ -191,10 +189,10 @@ def _check_quantile(family: families.Family, params: Tensor, quantiles: Array) -
     tolerance = 1e-4
     for level, value in zip(_levels(family), quantiles, strict=True):
         y = _tensor(value)
-        reached = _array(family.cdf(y, params))
+        reached = to_numpy(family.cdf(y, params))
         step = 1.0 if family.discrete else 1e-3 * np.maximum(np.abs(value), 1e-3)
         before = ops.convert_to_tensor((value - step).astype(_dtype()))
-        before = _array(family.cdf(before, params))
+        before = to_numpy(family.cdf(before, params))
         jump = family.discrete | (value <= family.lower) | (value >= family.upper)
         exact = np.abs(reached - level) < tolerance
         crossed = (reached > level - tolerance) & (before < level + tolerance)
@@ -204,30 +202,13 @@ def _check_quantile(family: families.Family, params: Tensor, quantiles: Array) -
 
 
 def _gradients(function: Callable, *arrays: Any) -> list[Array]:
-    """Gradients of the sum of `function(*arrays)`, on any backend."""
-    tensors = [ops.convert_to_tensor(a) for a in arrays]
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            tape.watch(tensors)
-            total = ops.sum(function(*tensors))
-        found = tape.gradient(total, tensors)
-    elif backend == "jax":
-        import jax
-
-        found = jax.grad(
-            lambda *t: ops.sum(function(*t)), argnums=tuple(range(len(tensors)))
-        )(*tensors)
-    else:
-        tensors = [t.detach().clone().requires_grad_() for t in tensors]
-        ops.sum(function(*tensors)).backward()
-        found = [t.grad for t in tensors]
-    return [
-        np.zeros(a.shape) if g is None else _array(g)
-        for a, g in zip(arrays, found, strict=True)
-    ]
+    """Gradients of the sum of `function(*arrays)`."""
+    _, found = value_and_gradients(
+        lambda tensors: ops.sum(function(*tensors)),
+        [ops.convert_to_tensor(a) for a in arrays],
+    )
+    pairs = zip(arrays, found, strict=True)
+    return [np.zeros(a.shape) if g is None else g for a, g in pairs]
 
 
 def _check_classes(
@@ -235,7 +216,7 @@ def _check_classes(
 ) -> None:
     units = _units(family)[1]
     params = _typical(family, units, rows, spread, seed)
-    p = _array(family.mean(params))
+    p = to_numpy(family.mean(params))
     assert ((p >= 0) & (p <= 1)).all(), f"`mean` must hold probabilities, not {p}"
     # The outcomes of one position: yes or no for each output, or one class of all.
     outcomes = np.stack([np.zeros(units), np.ones(units)])
@@ -243,22 +224,22 @@ def _check_classes(
         outcomes = np.eye(units)
         assert np.allclose(p.sum(axis=-1), 1.0, atol=1e-5), "`mean` must add up to 1"
     tables = [_tensor(np.tile(outcome, (rows, 1))) for outcome in outcomes]
-    terms = np.stack([_array(family.marginal_log_prob(y, params)) for y in tables])
+    terms = np.stack([to_numpy(family.marginal_log_prob(y, params)) for y in tables])
     if not family.independent:
         terms = terms.sum(axis=-1)
     expected = np.stack([1.0 - p, p]) if family.independent else p.T
     _check_close(np.exp(terms), expected, "`log_prob` must agree with `mean`")
-    variance = _array(family.variance(params))
+    variance = to_numpy(family.variance(params))
     _check_close(variance, p * (1.0 - p), "`variance` must be that of zeros and ones")
     if _exists(family.entropy, params):
         entropy = -(np.exp(terms) * terms).sum(axis=0)
-        got = _array(family.entropy(params))
+        got = to_numpy(family.entropy(params))
         _check_close(got, entropy, "`entropy` must be the mean of `-log_prob`")
-    confidence, right = map(_array, family.top_label(tables[-1], params))
+    confidence, right = map(to_numpy, family.top_label(tables[-1], params))
     assert (confidence >= 1.0 / (units + 1)).all(), "`top_label` must be the likely one"
     assert np.isin(right, (0.0, 1.0)).all(), "a label is right or wrong"
-    _check_class_safety(family, _array(params))
-    sample = _array(family.sample(params, (draws,), seed=seed))
+    _check_class_safety(family, to_numpy(params))
+    sample = to_numpy(family.sample(params, (draws,), seed=seed))
     assert sample.shape == (draws, *p.shape), f"`sample` has shape {sample.shape}"
     error = 5 * np.sqrt(p * (1.0 - p) / draws) + 1e-3
     assert (np.abs(sample.mean(axis=0) - p) < error).all(), (
@@ -275,7 +256,7 @@ def _check_class_safety(family: ClassFamily, params: Array) -> None:
     good, bad = np.zeros(params.shape[-1]), np.full(params.shape[-1], -1.0)
     good[0] = 1.0
     y, three = np.stack([good, bad, good]), np.repeat(params[:1], 3, axis=0)
-    value = _array(family.log_prob(_tensor(y), _tensor(three)))
+    value = to_numpy(family.log_prob(_tensor(y), _tensor(three)))
     assert value[1] == -np.inf, "`log_prob` must be -inf for what is no class"
     assert np.isfinite(value[::2]).all(), "`log_prob` must be finite for a class"
     gradient = _gradients(lambda p: family.log_prob(_tensor(y), p), _tensor(three))[0]
@@ -284,7 +265,7 @@ def _check_class_safety(family: ClassFamily, params: Array) -> None:
 
 
 def _check_safety(family: families.Family, params: Tensor) -> None:
-    params = _array(params).astype("float32")
+    params = to_numpy(params).astype("float32")
     rng = np.random.default_rng(1)
     # One row per target: each typical params with each target.
     targets = np.concatenate(
@@ -296,7 +277,7 @@ def _check_safety(family: families.Family, params: Tensor) -> None:
     ).astype("float32")
     y = np.tile(targets, len(params))[:, None]
     params = np.repeat(params, len(targets), axis=0)
-    value = _array(family.log_prob(ops.convert_to_tensor(y), params))
+    value = to_numpy(family.log_prob(ops.convert_to_tensor(y), params))
     assert not np.isnan(value).any(), f"`log_prob` is NaN at y={y[np.isnan(value)]}"
     assert (value < np.inf).all(), f"`log_prob` is inf at y={y[value == np.inf]}"
     gradients = _gradients(family.log_prob, y, params)
@@ -352,7 +333,7 @@ def _pairwise(method: Callable, y: Array, params: Tensor) -> Array:
     rows, nodes = y.shape
     repeated = ops.repeat(params, nodes, axis=0)
     flat = ops.convert_to_tensor(y.reshape(-1, 1).astype(_dtype()))
-    return _array(method(flat, repeated)).reshape(rows, nodes)
+    return to_numpy(method(flat, repeated)).reshape(rows, nodes)
 
 
 def _check_integrals(family: families.Family, params: Tensor, quantiles: Array) -> None:
@@ -379,12 +360,12 @@ def _check_integrals(family: families.Family, params: Tensor, quantiles: Array) 
     variance = (mass * (y - mean[:, None]) ** 2).sum(axis=1) / total
     unit = np.sqrt(variance)
     if _exists(family.mean, params):
-        error = np.abs(_array(family.mean(params))[:, 0] - mean) / unit
+        error = np.abs(to_numpy(family.mean(params))[:, 0] - mean) / unit
         assert (error < 10 * tolerance).all(), (
             f"`mean` is off by {error.max():.2g} standard deviations"
         )
     if _exists(family.variance, params):
-        ratio = _array(family.variance(params))[:, 0] / variance
+        ratio = to_numpy(family.variance(params))[:, 0] / variance
         # Heavy tails: the square is integrated only as far as the grid goes.
         assert (np.abs(ratio - 1) < 100 * tolerance).all(), (
             f"`variance` is off by the factors {ratio}"
@@ -429,7 +410,7 @@ def _check_crps(
                 + np.where(y <= target, cdf, 1.0 - cdf) ** 2
             )
         expected = (squares * weight).sum(axis=1)
-        got = _array(family.crps(_tensor(target), params))
+        got = to_numpy(family.crps(_tensor(target), params))
         error = np.abs(got[:, 0] - expected) / unit
         assert (error < 30 * tolerance).all(), (
             f"`crps` is off its integral by {error.max():.2g} standard deviations"
@@ -453,8 +434,8 @@ def _check_unit(family: families.Family, params: Tensor) -> None:
         shift = ops.zeros_like(shift)
         moved = family.rescale(params, factor)
     y = family.sample(params, seed=0)
-    there = _array(family.log_prob(shift + factor * y, moved))
-    here = _array(family.log_prob(y, params)) - np.log(_array(factor)).sum()
+    there = to_numpy(family.log_prob(shift + factor * y, moved))
+    here = to_numpy(family.log_prob(y, params)) - np.log(to_numpy(factor)).sum()
     np.testing.assert_allclose(
         there,
         here,
@@ -471,14 +452,14 @@ def _check_draws(
     draws: int,
     seed: int,
 ) -> None:
-    rows = len(_array(params))
+    rows = len(to_numpy(params))
     noise = family.draw_noise((3, rows, 1), seed=seed)
     if not _exists(lambda: family.sample(params, (3,), noise=noise)):
         return
-    first = _array(family.sample(params, (3,), noise=noise))
-    second = _array(family.sample(params, (3,), noise=noise))
+    first = to_numpy(family.sample(params, (3,), noise=noise))
+    second = to_numpy(family.sample(params, (3,), noise=noise))
     np.testing.assert_array_equal(first, second, "the same noise, the same draw")
-    sample = _array(family.sample(params, (draws,), seed=seed))
+    sample = to_numpy(family.sample(params, (draws,), seed=seed))
     assert sample.shape == (draws, rows, 1), (
         f"`sample` has shape {sample.shape}, expected {(draws, rows, 1)}"
     )
@@ -488,7 +469,7 @@ def _check_draws(
     if quantiles is None or not _exists(family.cdf, _tensor(quantiles[0]), params):
         return
     for level, point in zip(_levels(family), quantiles, strict=True):
-        expected = _array(family.cdf(_tensor(point), params))
+        expected = to_numpy(family.cdf(_tensor(point), params))
         share = (sample <= point).mean(axis=0)
         error = 5 * np.sqrt(expected * (1 - expected) / draws) + 1e-3
         assert (np.abs(share - expected) < error).all(), (
