@@ -40,8 +40,8 @@ def crossentropy(context: Context) -> Findings:
             yield from _misread(output, call.from_logits, "The cross entropy")
     for output, reader in outputs.readers(context):
         if output.head is None and isinstance(reader.family, ClassFamily):
-            name = type(reader).__name__
-            yield from _misread(output, reader.family.from_logits, name)
+            family = outputs.family_read(output, reader)
+            yield from _misread(output, family.from_logits, type(reader).__name__)
 
 
 def _targets(call: Crossentropy) -> Findings:

@@ -24,6 +24,7 @@ from keras_uq_layers.layers import NormalSampling
 from keras_uq_layers.layers._head import Head
 from keras_uq_layers.losses import FamilyLoss
 from keras_uq_layers.metrics import FamilyMetric
+from keras_uq_layers.reading import family_of_params
 
 REGRESSION = {
     "mean_squared_error",
@@ -205,6 +206,14 @@ def readers(context: Context) -> Iterator[tuple[Output, FamilyLoss | FamilyMetri
     for output, metric in metrics(context):
         if isinstance(metric, FamilyMetric):
             yield output, metric
+
+
+def family_read(output: Output, reader: FamilyLoss | FamilyMetric) -> Any:
+    """The family with which a loss or metric reads an output."""
+    try:
+        return family_of_params(output.tensor, reader.get_config().get("family"))
+    except ValueError:
+        return reader.family  # It contradicts the output.
 
 
 def head_calls(context: Context) -> list[Call]:

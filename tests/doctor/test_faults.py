@@ -10,6 +10,7 @@ import keras_uq_layers as uq
 
 ROWS = 40
 NLL = uq.losses.NegativeLogLikelihood
+ON_JAX = keras.backend.backend() == "jax"
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(ROWS, 4)).astype("float32")
 Y = (X[:, 0] + 0.3 * RNG.normal(size=ROWS)).astype("float32")
@@ -342,8 +343,12 @@ def test_logits_that_are_taken_as_probabilities(units, loss):
             layers.Activation("sigmoid", name="last"),
             keras.losses.BinaryCrossentropy(from_logits=True),
         ),
-        (3, layers.Softmax(name="last"), NLL("categorical")),
-        (1, layers.Activation("sigmoid", name="last"), NLL("bernoulli")),
+        (3, layers.Softmax(name="last"), NLL(uq.families.Categorical())),
+        (
+            1,
+            layers.Activation("sigmoid", name="last"),
+            NLL(uq.families.Bernoulli()),
+        ),
     ],
     ids=["classes", "binary", "categorical", "bernoulli"],
 )
@@ -359,8 +364,15 @@ def test_a_metric_that_takes_probabilities_as_logits():
     ece = uq.metrics.ExpectedCalibrationError
     model.compile("sgd", loss, metrics=[ece(CATEGORICAL), "accuracy"])
     assert not found(model, X, y)
-    model.compile("sgd", loss, metrics=[ece("categorical")])
+    model.compile("sgd", loss, metrics=[ece(uq.families.Categorical())])
     only("probabilities-as-logits", "last", model, X, y)
+
+
+def test_the_name_of_a_family_means_probabilities_where_keras_notes_them():
+    model = model_of(layers.Dense(3, "softmax", name="last"))
+    problems = found(model, X, np.arange(ROWS) % 3, NLL("categorical"))
+    # JAX's tracers carry no note: there the loss reads logits.
+    assert set(problems) == ({"probabilities-as-logits"} if ON_JAX else set())
 
 
 def test_a_scale_at_its_floor():
@@ -482,9 +494,6 @@ class Noise(layers.Layer):
 
 def without_a_seed(self, x):
     return keras.random.normal(ops.shape(x))
-
-
-ON_JAX = keras.backend.backend() == "jax"
 
 
 @pytest.mark.parametrize(
