@@ -260,16 +260,12 @@ def uses_of_private_keras(text, names):
             yield from (a.name for a in node.names if a.name.startswith("keras.src"))
 
 
-# To be emptied.
-NOT_YET = {"ensemble"}
-
-
 def test_only_one_file_knows_the_private_parts_of_keras():
     names = private_names()
     found = {}
     for room, path in rooms():
         used = set(uses_of_private_keras(path.read_text(), names))
-        if used and room != "_keras" and room not in NOT_YET:
+        if used and room != "_keras":
             found[str(path.relative_to(ROOT))] = used
     assert not found
 

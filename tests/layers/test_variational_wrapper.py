@@ -9,6 +9,7 @@ from backend import needs_xla
 from backend import to_numpy
 from keras import layers
 from keras import ops
+from layer_cases import public_layers
 
 import keras_uq_layers as uq
 
@@ -160,6 +161,22 @@ def test_inside_bidirectional_with_states(cell):
     plain = layers.Bidirectional(cell(4, **options), merge_mode=None)
     x = make_input("", SIGNALS)
     assert [v.shape for v in wrapped(x)] == [v.shape for v in plain(x)]
+
+
+def test_every_public_wrapper_is_known_to_stand_in_bidirectional_or_to_refuse():
+    found = set()
+    for name in public_layers():
+        cls = getattr(uq, name)
+        if issubclass(cls, layers.Wrapper):
+            try:
+                layer = layers.Bidirectional(cls(layers.SimpleRNN(4), kl_weight=0.1))
+            except ValueError as error:
+                assert "`layer` must be" in str(error)  # noqa: PT017
+                found.add((name, "refuses"))
+            else:
+                assert layer(make_input("", SIGNALS)).shape == (2, 8)
+                found.add((name, "stands"))
+    assert found == {("Variational", "stands"), ("ConcreteDropout", "refuses")}
 
 
 def test_the_directions_of_bidirectional_draw_different_noise():
