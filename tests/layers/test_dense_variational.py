@@ -343,6 +343,22 @@ def test_outputs_of_tfp_layers_with_the_same_noise(estimator, monkeypatch):
     assert float(layer.kl()) == pytest.approx(float(twin.losses[0]), rel=1e-5)
 
 
+@pytest.mark.parametrize("options", [{}, {"deterministic_bias": True}], ids=str)
+def test_kernel_and_bias_are_the_posterior_means(options):
+    layer = uq.DenseVariational(2, kl_weight=0.1, **options)
+    x = RNG.normal(size=(4, 3)).astype("float32")
+    layer.build(x.shape)
+    layer.kernel.assign(RNG.normal(size=(3, 2)))
+    layer.bias.assign([1.0, -2.0])
+    means = {"kernel": layer.kernel, "bias": layer.bias}
+    for name, mean in layer.posterior.mean.items():
+        np.testing.assert_array_equal(mean, to_numpy(means[name]))
+    layer.posterior._raw_scale.assign(-50.0 * np.ones(layer.posterior.size))
+    expected = x @ to_numpy(layer.kernel) + to_numpy(layer.bias)
+    np.testing.assert_allclose(to_numpy(layer(x)), expected, rtol=1e-5, atol=1e-6)
+    assert len(layer.posterior.mean) == (1 if options else 2)
+
+
 def test_the_kl_draws_from_a_stream_of_its_own():
     layer = uq.DenseVariational(2, kl_weight=1.0, prior="scale_mixture", seed=3)
     other = uq.DenseVariational(2, kl_weight=1.0, prior="scale_mixture", seed=3)

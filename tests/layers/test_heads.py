@@ -280,3 +280,20 @@ def test_a_config_with_unknown_or_missing_keys(head):
     del config["units"]
     with pytest.raises(TypeError, match=r"(?s)units"):
         head.from_config(config)
+
+
+def test_the_offset_of_the_features_is_computed_once(monkeypatch):
+    head = uq.DistributionHead(2, initial_scale=3.0)
+    calls = []
+    compute = head.family.initial_features
+
+    def counted(*args):
+        calls.append(args)
+        return compute(*args)
+
+    monkeypatch.setattr(head.family, "initial_features", counted)
+    first = to_numpy(head(np.zeros((1, 3), "float32")))
+    second = to_numpy(head(np.zeros((1, 3), "float32")))
+    np.testing.assert_allclose(first[0, 2:], 3.0, rtol=1e-6)
+    np.testing.assert_array_equal(first, second)
+    assert len(calls) == 1
