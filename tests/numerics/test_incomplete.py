@@ -6,6 +6,7 @@ import pytest
 import scipy.special as sp
 from backend import to_numpy
 from backend import value_and_gradients
+from hypothesis import example
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import DTYPES
@@ -52,6 +53,7 @@ def test_betainc(dtype, a, b, distance):
 
 
 @given(dtypes(DTYPES), EXPONENT, DISTANCE)
+@example("float32", -2.0, 1.0)  # gammaincc(0.01, 0.11): 1 - lower has lost it
 def test_gammainc(dtype, a, distance):
     a = np.array(10.0**a).astype(dtype)
     x = np.array(max(a + distance * np.sqrt(a), a * 0.1)).astype(dtype)
