@@ -62,3 +62,14 @@ def value_and_gradients(function, *arrays, dtype=None):
     return to_numpy(value), tuple(
         z if g is None else to_numpy(g) for g, z in zip(gradients, zeros, strict=True)
     )
+
+
+def has_float64():
+    """Whether the backend has float64: JAX does only if told so."""
+    wide = ops.convert_to_tensor(np.zeros(1, "float64"))
+    return keras.backend.standardize_dtype(wide.dtype) == "float64"
+
+
+needs_float64 = pytest.mark.skipif(
+    not has_float64(), reason="JAX has no float64 unless told so"
+)

@@ -1,11 +1,10 @@
 """The families beyond location and scale: oracles, limits, bad input."""
 
 import keras
-import mpmath
 import numpy as np
 import pytest
-import scipy.special as sp
 import scipy.stats as st
+from backend import needs_float64
 from backend import to_numpy
 from backend import value_and_gradients
 from hypothesis import given
@@ -15,7 +14,6 @@ from keras import ops
 import keras_uq_layers as uq
 from keras_uq_layers import numerics
 from keras_uq_layers.families._classes import ClassFamily
-from keras_uq_layers.numerics.saddle_point import log1p_minus
 
 F = uq.families
 
@@ -41,15 +39,6 @@ NUMERIC = [f for f in EVERY + VARIANTS if not isinstance(f, ClassFamily)]
 def wide(array):
     """The widest float of the backend."""
     return ops.convert_to_tensor(np.asarray(array, "float64"))
-
-
-def has_float64():
-    return keras.backend.standardize_dtype(wide(0.0).dtype) == "float64"
-
-
-needs_float64 = pytest.mark.skipif(
-    not has_float64(), reason="JAX has no float64 unless told so"
-)
 
 
 @pytest.mark.parametrize("family", EVERY + VARIANTS, ids=repr)
@@ -323,38 +312,6 @@ def test_tfp(family):
     assert tuple(twin.event_shape) == (2,)
 
 
-def test_multivariate_normal_oracles():
-    family = F.MultivariateNormal()
-    rng = np.random.default_rng(2)
-    features = rng.normal(size=(4, family.params_size(3))).astype("float32")
-    params = to_numpy(family.constrain(features))
-    factor = to_numpy(family.cholesky(params))
-    assert (np.triu(factor, 1) == 0).all()
-    y = rng.normal(size=(4, 3)).astype("float32")
-    expected = [
-        st.multivariate_normal.logpdf(y[i], params[i, :3], factor[i] @ factor[i].T)
-        for i in range(4)
-    ]
-    got = to_numpy(family.log_prob(y, params))
-    np.testing.assert_allclose(got, expected, rtol=1e-4)
-    twin = uq.to_tfp(params, family)
-    np.testing.assert_allclose(np.asarray(twin.log_prob(y)), got, rtol=1e-4)
-    np.testing.assert_allclose(
-        np.asarray(twin.covariance()), factor @ factor.swapaxes(1, 2), rtol=1e-4
-    )
-    draws = to_numpy(family.sample(params[:1], (20000,), seed=1))[:, 0]
-    cov = factor[0] @ factor[0].T
-    error = 5 * np.sqrt((np.outer(np.diag(cov), np.diag(cov)) + cov**2) / 20000)
-    assert (np.abs(np.cov(draws.T) - cov) < error).all()
-    # An overflowing row neither is NaN nor disturbs the others.
-    params[0, 3:] = 3e38
-    params[0, 3] = 1e-30
-    value, (gradient,) = value_and_gradients(lambda p: family.log_prob(y, p), params)
-    assert not np.isnan(value).any()
-    assert not np.isnan(gradient).any()
-    np.testing.assert_allclose(value[1:], got[1:], rtol=1e-6)
-
-
 # Limits
 
 
@@ -409,57 +366,6 @@ def test_far_bounds_leave_the_normal(z, scale):
             )
 
 
-# Special functions against mpmath
-
-
-@needs_float64
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_parts_that_cancel(dtype):
-    mpmath.mp.dps = 40
-    eps = np.finfo(dtype).eps
-    rng = np.random.default_rng(3)
-    x = (10 ** rng.uniform(-6, 8, 200)).astype(dtype)
-    got = to_numpy(numerics.stirling_error(x))
-    half_log = mpmath.log(2 * mpmath.pi) / 2
-    for value, at in zip(got, map(mpmath.mpf, x.astype("float64")), strict=True):
-        log = mpmath.log(at)
-        exact = mpmath.loggamma(at) - (at - 0.5) * log + at - half_log
-        assert abs(value - exact) < 40 * eps * max(1, abs(log))
-    d = np.concatenate(
-        [10 ** rng.uniform(-8, 3, 99), -(10 ** rng.uniform(-8, -0.01, 99))]
-    )
-    d = d.astype(dtype)
-    got = to_numpy(log1p_minus(d))
-    for value, at in zip(got, map(mpmath.mpf, d.astype("float64")), strict=True):
-        exact = mpmath.log1p(at) - at
-        assert abs(value / exact - 1) < 40 * eps
-
-
-@needs_float64
-def test_betainc_and_its_gradients():
-    rng = np.random.default_rng(4)
-    a, b = 10 ** rng.uniform(-2, 3, (2, 60))
-    x = np.clip(rng.beta(a, b), 1e-6, 1 - 1e-6)
-    value, gradients = value_and_gradients(numerics.betainc, a, b, x)
-    np.testing.assert_allclose(value, sp.betainc(a, b, x), rtol=1e-9, atol=1e-12)
-    for i in range(0, 60, 6):
-        point = [a[i], b[i], x[i]]
-        for j, gradient in enumerate(gradients):
-            step = 1e-5 * (point[j] if j < 2 else min(x[i], 1 - x[i]))
-            up, down = list(point), list(point)
-            up[j] += step
-            down[j] -= step
-            slope = (sp.betainc(*up) - sp.betainc(*down)) / (2 * step)
-            assert abs(gradient[i] - slope) < 1e-4 * abs(slope) + 1e-7
-
-
-@given(hst.floats(-1e4, 40))
-def test_log_ndtr(z):
-    got = float(to_numpy(numerics.log_ndtr(wide([z])))[0])
-    tolerance = 1e-13 if has_float64() else 2e-6
-    assert abs(got - sp.log_ndtr(z)) <= tolerance * max(1, abs(sp.log_ndtr(z)))
-
-
 # Scores
 
 
@@ -495,31 +401,6 @@ def test_scores_are_proper(family):
             # Not merely undecided: the location at least is told apart.
             if index == 0 and name == "nll" and "weight" not in family.parameters[0]:
                 assert gain.mean() > 2 * se
-
-
-def test_pinball_is_proper_and_agrees_with_the_crps():
-    levels = np.linspace(0.005, 0.995, 100)
-    family = F.Quantiles(levels)
-    params = st.norm.ppf(levels)[None].astype("float32")
-    y = np.array([[0.7]], "float32")
-    crps = float(to_numpy(F.Normal().crps(y, np.array([[0.0, 1.0]], "float32")))[0, 0])
-    assert abs(2 * float(to_numpy(family.pinball(y, params))[0, 0]) - crps) < 2e-3
-    draws = np.random.default_rng(6).normal(size=(5000, 1))
-    few = F.Quantiles([0.1, 0.5, 0.9])
-    right = np.repeat(st.norm.ppf([[0.1, 0.5, 0.9]]), 5000, axis=0)
-    for shift in ([0.2, 0, 0], [0, 0.2, 0], [0, 0, -0.2]):
-        gain = to_numpy(few.pinball(draws, right + shift) - few.pinball(draws, right))
-        assert gain.mean() > 2 * gain.std() / np.sqrt(5000)
-
-
-def test_pinball_loss_and_metric_survive_saving():
-    for make in (uq.losses.Pinball, uq.metrics.Pinball):
-        again = make.from_config(make([0.1, 0.9]).get_config())
-        assert again.levels == (0.1, 0.9)
-    head = uq.DistributionHead(2, F.Quantiles([0.1, 0.5, 0.9]))
-    params = to_numpy(head(np.random.default_rng(0).normal(size=(9, 3)) * 100))
-    q = params.reshape(9, 3, 2)
-    assert (np.diff(q, axis=1) > 0).all()
 
 
 # Outside of the support

@@ -4,6 +4,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 import scipy.special as sp
+from backend import needs_float64
 from backend import to_numpy
 from backend import value_and_gradients
 from hypothesis import example
@@ -116,3 +117,21 @@ def test_ends(a, x):
         )
         assert 0 <= value[0] <= 1
         assert not np.isnan(gradients).any()
+
+
+@needs_float64
+def test_betainc_and_its_gradients():
+    rng = np.random.default_rng(4)
+    a, b = 10 ** rng.uniform(-2, 3, (2, 60))
+    x = np.clip(rng.beta(a, b), 1e-6, 1 - 1e-6)
+    value, gradients = value_and_gradients(numerics.betainc, a, b, x)
+    np.testing.assert_allclose(value, sp.betainc(a, b, x), rtol=1e-9, atol=1e-12)
+    for i in range(0, 60, 6):
+        point = [a[i], b[i], x[i]]
+        for j, gradient in enumerate(gradients):
+            step = 1e-5 * (point[j] if j < 2 else min(x[i], 1 - x[i]))
+            up, down = list(point), list(point)
+            up[j] += step
+            down[j] -= step
+            slope = (sp.betainc(*up) - sp.betainc(*down)) / (2 * step)
+            assert abs(gradient[i] - slope) < 1e-4 * abs(slope) + 1e-7

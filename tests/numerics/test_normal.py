@@ -1,7 +1,9 @@
 import mpmath as mp
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow_probability as tfp
+from backend import has_float64
 from backend import to_numpy
 from backend import value_and_gradients
 from hypothesis import example
@@ -211,3 +213,12 @@ def test_a_scale_that_is_not_positive_gives_nan(function):
 def test_empty_and_scalar_shapes(function, shape):
     value = function(*(np.full(shape, v, "float32") for v in (0.5, 0.0, 1.0)))
     assert tuple(value.shape) == shape
+
+
+@given(st.floats(-1e4, 40))
+def test_log_ndtr(z):
+    got = float(to_numpy(numerics.log_ndtr(np.array([z])))[0])
+    tolerance = 1e-13 if has_float64() else 2e-6
+    assert abs(got - scipy.special.log_ndtr(z)) <= tolerance * max(
+        1, abs(scipy.special.log_ndtr(z))
+    )
