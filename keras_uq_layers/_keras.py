@@ -325,8 +325,20 @@ def called_in_training(model: keras.Model) -> list[keras.layers.Layer]:
         for part in all_layers(model)
         for operation in getattr(part, "operations", [])
         for node in operation._inbound_nodes
-        if node.arguments.kwargs.get("training") is True
+        if _asks_for_training(operation, node.arguments.kwargs)
     ]
+
+
+def _asks_for_training(operation: Any, arguments: dict[str, Any]) -> bool:
+    """Whether the user called an operation of a graph with `training=True`.
+
+    Keras 3.15 records default values, too. `RandomFlip` has `training=True` as
+    its default, without a wish of the user.
+    """
+    if arguments.get("training") is not True:
+        return False
+    default = inspect.signature(operation.call).parameters.get("training")
+    return default is None or default.default is not True
 
 
 def seed_generators(model: keras.layers.Layer) -> list[keras.random.SeedGenerator]:
@@ -410,15 +422,11 @@ def keeping_recorded_training() -> Iterator[None]:
 
 
 def _operation_fn(operation: Any, **context: Any) -> Callable[..., Any]:
-    overrule = _operation_fn.__wrapped__(operation, **context)
+    overrule = vars(_operation_fn)["__wrapped__"](operation, **context)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if _keep_training.get() and kwargs.get("training") is True:
-            # Keras records the default value of an argument, too: a random flip
-            # has `training=True` without anybody's wish.
-            default = inspect.signature(operation.call).parameters.get("training")
-            if default is None or default.default is not True:
-                return operation(*args, **kwargs)
+        if _keep_training.get() and _asks_for_training(operation, kwargs):
+            return operation(*args, **kwargs)
         return overrule(*args, **kwargs)
 
     return call

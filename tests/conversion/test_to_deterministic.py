@@ -182,8 +182,19 @@ def test_a_layer_that_is_called_in_training_is_an_error(nested):
     for found in (model, outer):
         with pytest.raises(ValueError, match="must not call a random layer with"):
             uq.to_deterministic(found)
-    plain = keras.Model(inputs, layers.BatchNormalization()(inputs, training=True))
-    assert uq.to_deterministic(plain)(X).shape == X.shape
+
+
+def test_other_calls_in_training_are_kept():
+    """Batch statistics are no noise; an augmentation has `True` as its default."""
+    inputs = keras.Input((4, 4, 1))
+    flipped = layers.RandomFlip()(inputs)
+    outputs = layers.BatchNormalization()(flipped, training=True)
+    model = keras.Model(inputs, outputs)
+    x = RNG.normal(size=(5, 4, 4, 1)).astype("float32")
+    expected = to_numpy(model(x, training=False))
+    np.testing.assert_allclose(
+        to_numpy(uq.to_deterministic(model)(x, training=False)), expected, rtol=1e-5
+    )
 
 
 class Subclassed(keras.Model):
