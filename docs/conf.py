@@ -147,7 +147,9 @@ def signature_of_init(app, what, name, obj, options, signature, annotation):
     """Keras gives its layers a `__new__` that takes anything."""
     if what == "class" and signature == "(*args, **kwargs)":
         parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
-        signature = str(inspect.Signature(parameters))
+        # Without annotations: the docstrings say the types.
+        plain = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+        signature = str(inspect.Signature(plain))
     return signature, annotation
 
 
