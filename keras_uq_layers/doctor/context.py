@@ -76,7 +76,7 @@ class Context:
         self.gradient_error: Exception | None = None
         self._build()
         self._notes: list | None = None
-        self._compile_loss = self._fresh_loss(loss)
+        self._loss = self._fresh_loss(loss)
         self.record = Record()
         self.outputs: Any = None
         self.added: list[AddedLoss] = []
@@ -116,7 +116,7 @@ class Context:
             with scope:
                 self.outputs = self.call(training=True)
             self.added = self._added(self.record)
-            if self._compile_loss is not None:
+            if self._loss is not None:
                 self._notes = self.record.losses
                 # Outside of the scope: Keras makes variables here.
                 try:
@@ -150,15 +150,15 @@ class Context:
             family = attached_family(self.outputs)
             parts = ops.unstack(self.outputs, axis=self.member_axis)
             members = [attach_family(part, family) for part in parts]
-        losses = [self._compile_loss(self.y, m, self.sample_weight) for m in members]
+        losses = [self._loss(self.y, m, self.sample_weight) for m in members]
         return float(np.mean([to_numpy(loss) for loss in losses]))
 
     def _total(self, outputs: Any) -> Any:
         """What `fit` would minimise, by the model's own `compute_loss`."""
         own = type(self.model).compute_loss is not keras.Model.compute_loss
-        if self._compile_loss is None and not self.model.losses and not own:
+        if self._loss is None and not self.model.losses and not own:
             return None
-        with _keras.compiled_with(self.model, self._compile_loss):
+        with _keras.compiled_with(self.model, self._loss):
             return self.model.compute_loss(
                 x=self.x,
                 y=self.y,
