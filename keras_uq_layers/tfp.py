@@ -1,16 +1,11 @@
 """The bridge to TensorFlow Probability, the only module that imports it."""
 
 import functools
-from typing import Any
-from typing import TypeAlias
 
 import keras
 import numpy as np
 
 from keras_uq_layers import families
-from keras_uq_layers._typing import Identifier
-from keras_uq_layers._typing import Tensor
-from keras_uq_layers.reading import family_of_params
 
 try:
     import tensorflow as tf
@@ -23,27 +18,23 @@ except ImportError as error:
     ) from error
 
 tfd = tfp.distributions
-Distribution: TypeAlias = Any
-"""A `tfp.distributions.Distribution`: TFP is not typed."""
 
 
-def to_tfp(params: Tensor, family: Identifier = None) -> Distribution:
+def to_tfp(params, family="normal"):
     """The TensorFlow Probability distribution that these params describe.
 
     Args:
         params: Tensor of any backend, or array, of shape `(..., P * D)`.
             Gradients flow through it on the TensorFlow backend only; a
             tensor of another backend is copied.
-        family: Name or object of the family, or None: that of the head which
-            made `params`.
+        family: Name or object of the family.
 
     Returns:
         A `tfp.distributions.Distribution` with batch shape `(...)` and event
         shape `(D,)`: its `log_prob` is summed over the outputs.
 
     Raises:
-        ValueError: The last axis of `params` does not fit the family, or no
-            family is known.
+        ValueError: The last axis of `params` does not fit the family.
         NotImplementedError: The family has no counterpart there.
 
     Example:
@@ -52,7 +43,7 @@ def to_tfp(params: Tensor, family: Identifier = None) -> Distribution:
     >>> distribution.batch_shape, distribution.event_shape
     (TensorShape([1]), TensorShape([1]))
     """
-    family = family_of_params(params, family)
+    family = families.get(family)
     if not tf.is_tensor(params) and keras.ops.is_tensor(params):
         params = keras.ops.convert_to_numpy(params)
     elif not tf.is_tensor(params):
@@ -66,7 +57,7 @@ def to_tfp(params: Tensor, family: Identifier = None) -> Distribution:
 
 
 @functools.singledispatch
-def distribution(family: families.Family, params: Tensor, units: int) -> Distribution:
+def distribution(family, params, units):
     """Makes the distribution of one family; open for your own families.
 
     Register a function `(family, params, units)` with
@@ -79,56 +70,56 @@ def distribution(family: families.Family, params: Tensor, units: int) -> Distrib
 
 
 @distribution.register
-def _(family: families.Normal, params: Tensor, units: int) -> Distribution:
+def _(family: families.Normal, params, units):
     loc, scale = tf.split(params, [units, units], axis=-1)
     return tfd.Independent(tfd.Normal(loc, scale), 1)
 
 
 @distribution.register
-def _(family: families.Laplace, params: Tensor, units: int) -> Distribution:
+def _(family: families.Laplace, params, units):
     loc, scale = tf.split(params, [units, units], axis=-1)
     return tfd.Independent(tfd.Laplace(loc, scale), 1)
 
 
 @distribution.register
-def _(family: families.StudentT, params: Tensor, units: int) -> Distribution:
+def _(family: families.StudentT, params, units):
     loc, scale, *df = tf.split(params, params.shape[-1] // units, axis=-1)
     df = df[0] if df else tf.constant(family.df, params.dtype)
     return tfd.Independent(tfd.StudentT(df, loc, scale), 1)
 
 
 @distribution.register
-def _(family: families.LogNormal, params: Tensor, units: int) -> Distribution:
+def _(family: families.LogNormal, params, units):
     loc, scale = tf.split(params, [units, units], axis=-1)
     return tfd.Independent(tfd.LogNormal(loc, scale), 1)
 
 
 @distribution.register
-def _(family: families.Gamma, params: Tensor, units: int) -> Distribution:
+def _(family: families.Gamma, params, units):
     mean, concentration = tf.split(params, [units, units], axis=-1)
     return tfd.Independent(tfd.Gamma(concentration, concentration / mean), 1)
 
 
 @distribution.register
-def _(family: families.Beta, params: Tensor, units: int) -> Distribution:
+def _(family: families.Beta, params, units):
     alpha, beta = tf.split(params, [units, units], axis=-1)
     return tfd.Independent(tfd.Beta(alpha, beta), 1)
 
 
 @distribution.register
-def _(family: families.Poisson, params: Tensor, units: int) -> Distribution:
+def _(family: families.Poisson, params, units):
     return tfd.Independent(tfd.Poisson(params), 1)
 
 
 @distribution.register
-def _(family: families.NegativeBinomial, params: Tensor, units: int) -> Distribution:
+def _(family: families.NegativeBinomial, params, units):
     mean, total_count = tf.split(params, [units, units], axis=-1)
     logits = tf.math.log(mean) - tf.math.log(total_count)
     return tfd.Independent(tfd.NegativeBinomial(total_count, logits=logits), 1)
 
 
 @distribution.register
-def _(family: families.TruncatedNormal, params: Tensor, units: int) -> Distribution:
+def _(family: families.TruncatedNormal, params, units):
     loc, scale = tf.split(params, [units, units], axis=-1)
     # A bound at infinity gives NaN there: a bound that is never reached.
     far = 1e4 * scale + tf.abs(loc)
@@ -138,7 +129,7 @@ def _(family: families.TruncatedNormal, params: Tensor, units: int) -> Distribut
 
 
 @distribution.register
-def _(family: families.NormalMixture, params: Tensor, units: int) -> Distribution:
+def _(family: families.NormalMixture, params, units):
     shape = tf.concat([tf.shape(params)[:-1], [3, family.components, units]], 0)
     parts = tf.linalg.matrix_transpose(tf.reshape(params, shape))
     logits, loc, scale = tf.unstack(parts, axis=-3)
@@ -147,7 +138,7 @@ def _(family: families.NormalMixture, params: Tensor, units: int) -> Distributio
 
 
 @distribution.register
-def _(family: families.MultivariateNormal, params: Tensor, units: int) -> Distribution:
+def _(family: families.MultivariateNormal, params, units):
     loc = params[..., :units]
     # The entries of the factor are picked by index: keras.ops may run on
     # another backend than TensorFlow.
@@ -160,12 +151,12 @@ def _(family: families.MultivariateNormal, params: Tensor, units: int) -> Distri
 
 
 @distribution.register
-def _(family: families.Bernoulli, params: Tensor, units: int) -> Distribution:
+def _(family: families.Bernoulli, params, units):
     kind = "logits" if family.from_logits else "probs"
     return tfd.Independent(tfd.Bernoulli(**{kind: params}, dtype=params.dtype), 1)
 
 
 @distribution.register
-def _(family: families.Categorical, params: Tensor, units: int) -> Distribution:
+def _(family: families.Categorical, params, units):
     kind = "logits" if family.from_logits else "probs"
     return tfd.OneHotCategorical(**{kind: params}, dtype=params.dtype)

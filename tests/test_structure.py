@@ -54,7 +54,7 @@ ALLOWED = {
     },
     "callbacks": {"doctor"},
     "plotting": {"families", "prediction"},
-    "tfp": {"families", "reading"},
+    "tfp": {"families"},
     "testing": {"families", "numerics"},
     "arguments": set(),
     "registration": set(),
@@ -177,7 +177,7 @@ def test_the_import_adds_nothing_to_that_of_keras():
 
 
 def test_the_check_of_the_import_can_fail():
-    code = "import keras_uq_layers as uq; uq.to_tfp([[0.0, 1.0]], 'normal')"
+    code = "import keras_uq_layers as uq; uq.to_tfp([[0.0, 1.0]])"
     assert "tensorflow_probability" in added_modules(code)
 
 

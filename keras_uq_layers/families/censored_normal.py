@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_uq_layers import numerics
+from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Seed
 from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
@@ -159,6 +160,13 @@ class CensoredNormal(BoundedNormal):
 
     def cdf(self, y: Tensor, params: Tensor) -> Tensor:
         return _cdf(self.align(y, params), *self._read(params))
+
+    def array_cdf(self, y: Array, *parts: Array) -> Array:
+        from scipy.special import ndtr
+
+        loc, scale = parts
+        inside = np.where(y < self.lower, 0.0, ndtr((y - loc) / scale))
+        return np.where(y >= self.upper, 1.0, inside)
 
     def quantile(self, p: Tensor, params: Tensor) -> Tensor:
         value = numerics.normal_quantile(p, *self.split(params))

@@ -1,7 +1,9 @@
 import math
 
+import numpy as np
 from keras import ops
 
+from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._location_scale import LocationScale
 from keras_uq_layers.numerics.division import divide
@@ -95,6 +97,12 @@ class Laplace(LocationScale):
 
     def cdf(self, y: Tensor, params: Tensor) -> Tensor:
         return _cdf(self.align(y, params), *self.split(params))
+
+    def array_cdf(self, y: Array, *parts: Array) -> Array:
+        loc, scale = parts
+        z = (y - loc) / scale
+        tail = 0.5 * np.exp(-np.abs(z))
+        return np.where(z < 0.0, tail, 1.0 - tail)
 
     def quantile(self, p: Tensor, params: Tensor) -> Tensor:
         return _quantile(p, *self.split(params))

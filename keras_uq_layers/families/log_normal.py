@@ -4,6 +4,7 @@ import numpy as np
 from keras import ops
 
 from keras_uq_layers import numerics
+from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._base import Family
 from keras_uq_layers.families._location_scale import LocationScale
@@ -101,6 +102,13 @@ class LogNormal(LocationScale):
 
     def cdf(self, y: Tensor, params: Tensor) -> Tensor:
         return _cdf(self.align(y, params), *self.split(params))
+
+    def array_cdf(self, y: Array, *parts: Array) -> Array:
+        from scipy.special import ndtr
+
+        loc, scale = parts
+        with np.errstate(divide="ignore"):  # of 0: minus infinity
+            return ndtr((np.log(np.maximum(y, 0.0)) - loc) / scale)
 
     def quantile(self, p: Tensor, params: Tensor) -> Tensor:
         return ops.exp(numerics.normal_quantile(p, *self.split(params)))

@@ -157,5 +157,9 @@ class NegativeBinomial(Family):
         share = total_count / (total_count + mean)
         return betainc(total_count, np.maximum(y + 1.0, 0.0), share)
 
+    def array_ratio(self, count: float, *parts: Array) -> Array:
+        mean, total_count = parts
+        return (total_count + count) / (count + 1.0) * (mean / (total_count + mean))
+
     def crps(self, y: Tensor, params: Tensor) -> Tensor:
         raise self._no_closed_form("CRPS", "the `log_prob`, or the CRPS of draws")

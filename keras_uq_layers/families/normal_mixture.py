@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_uq_layers import arguments
 from keras_uq_layers import numerics
+from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._base import Family
 from keras_uq_layers.numerics import divide
@@ -187,6 +188,12 @@ class NormalMixture(Family):
 
     def cdf(self, y: Tensor, params: Tensor) -> Tensor:
         return _cdf(self.align(y, params), *self._read(params))
+
+    def array_cdf(self, y: Array, *parts: Array) -> Array:
+        from scipy.special import ndtr
+
+        log_weight, loc, scale = (np.stack(third) for third in self._thirds(parts))
+        return (np.exp(log_weight) * ndtr((y - loc) / scale)).sum(axis=0)
 
     def crps(self, y: Tensor, params: Tensor) -> Tensor:
         return _crps(self.align(y, params), *self._read(params))

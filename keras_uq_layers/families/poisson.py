@@ -130,5 +130,9 @@ class Poisson(Family):
 
         return gammaincc(np.maximum(y + 1.0, 0.0), *parts)
 
+    def array_ratio(self, count: float, *parts: Array) -> Array:
+        (rate,) = parts
+        return rate / (count + 1.0)
+
     def crps(self, y: Tensor, params: Tensor) -> Tensor:
         return _crps(self.align(y, params), *self.split(params))

@@ -3,6 +3,7 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._bounded import BoundedNormal
 from keras_uq_layers.numerics import divide
@@ -257,6 +258,20 @@ class TruncatedNormal(BoundedNormal):
 
     def cdf(self, y: Tensor, params: Tensor) -> Tensor:
         return _cdf(self.align(y, params), *self._read(params))
+
+    def array_cdf(self, y: Array, *parts: Array) -> Array:
+        from scipy.special import log_ndtr
+
+        loc, scale = parts
+        edges = (self.lower, np.clip(y, self.lower, self.upper), self.upper)
+        low, z, high = ((edge - loc) / scale for edge in edges)
+        # Mirrored to the left tail, where a difference keeps its digits.
+        right = low > 0.0
+        low, high = np.where(right, -high, low), np.where(right, -low, high)
+        z, whole = np.where(right, -z, z), log_ndtr(high)
+        before, until = (np.exp(log_ndtr(edge) - whole) for edge in (low, z))
+        share = (until - before) / (1.0 - before)
+        return np.where(right, 1.0 - share, share)
 
     def crps(self, y: Tensor, params: Tensor) -> Tensor:
         return _crps(self.align(y, params), *self._read(params))

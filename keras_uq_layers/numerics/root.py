@@ -1,7 +1,6 @@
 """Roots of monotone functions, by bisection of the bits of a number."""
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 import numpy as np
 from keras import ops
@@ -10,8 +9,6 @@ from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics.dtypes import between
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import floor
-
-Bounds: TypeAlias = tuple[Tensor, Tensor]
 
 
 def monotone_root(
@@ -75,7 +72,7 @@ def monotone_root(
     high = zeros + float(np.floor(np.log2(float(info.max))))
     steps = int(np.ceil(np.log2(2.0 * np.log2(float(info.max)))))
 
-    def bisect_exponent(_: Tensor, bounds: Bounds) -> Bounds:
+    def bisect_exponent(_, bounds):
         low, high = bounds
         middle = floor(0.5 * (low + high))
         good = holds(_power_of_two(middle))
@@ -85,7 +82,7 @@ def monotone_root(
     low, high = _power_of_two(low), _power_of_two(high)
     low = ops.where(holds(low), zeros, low)
 
-    def bisect_mantissa(_: Tensor, bounds: Bounds) -> Bounds:
+    def bisect_mantissa(_, bounds):
         low, high = bounds
         middle = 0.5 * low + 0.5 * high
         if discrete:

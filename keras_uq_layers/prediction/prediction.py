@@ -401,15 +401,8 @@ class Prediction(Moments):
             NotImplementedError: The family cannot be drawn from.
         """
         n = arguments.positive_int("n", n)
-        rng = np.random.default_rng(seed)
-
-        def sample(family, params):
-            passes, rows = params.shape[:2]
-            picked = params[rng.integers(passes, size=(n, rows)), np.arange(rows)]
-            draw = functools.partial(family.sample, seed=int(rng.integers(2**31 - 1)))
-            return np.moveaxis(mixture.evaluate(draw, picked), 0, -1)
-
-        return np.moveaxis(self._each(sample), -1, 0)
+        draw = functools.partial(mixture.sample, n=n, rng=np.random.default_rng(seed))
+        return np.moveaxis(self._each(draw), -1, 0)
 
     def _each(self, function: Callable[..., Any], *others: Array) -> Any:
         """`function(family, params, *others)` of all positions; NaN where unknown.

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from small_models import with_one_warning
 
 import keras_uq_layers as uq
 
@@ -33,9 +34,9 @@ def test_one_wrong_row_of_one_pass(family, width, wrong):
     samples[..., 2:3] += 2.0  # degrees of freedom, or part of a Cholesky factor
     right = uq.Prediction(samples, family)
     samples[1, 33] = wrong
-    with pytest.warns(UserWarning, match=r"^1 of 40 example\(s\) have params") as said:
-        prediction = uq.Prediction(samples, family)
-    assert len(said) == 1
+    prediction = with_one_warning(
+        r"^1 of 40 example\(s\) have params", lambda: uq.Prediction(samples, family)
+    )
     known = np.arange(ROWS) != 33
     y = np.ones((ROWS, prediction.mean.shape[-1]))
     for read in (
@@ -60,16 +61,18 @@ def test_one_wrong_row_of_one_pass(family, width, wrong):
 def test_quantiles_that_cross():
     family = uq.families.Quantiles([0.1, 0.5, 0.9])
     samples = np.array([[[0.0, 1.0, 2.0], [0.0, 3.0, 2.0]]])
-    with pytest.warns(UserWarning, match="1 of 2 example"):
-        prediction = uq.Prediction(samples, family)
+    prediction = with_one_warning(
+        "1 of 2 example", lambda: uq.Prediction(samples, family)
+    )
     np.testing.assert_array_equal(np.isnan(prediction.median[:, 0]), [False, True])
 
 
 def test_probabilities_that_are_none():
     family = uq.families.Categorical(from_logits=False)
     samples = np.array([[[0.4, 0.6], [-2.0, 3.0]]])
-    with pytest.warns(UserWarning, match="1 of 2 example"):
-        prediction = uq.ClassPrediction(samples, family)
+    prediction = with_one_warning(
+        "1 of 2 example", lambda: uq.ClassPrediction(samples, family)
+    )
     np.testing.assert_array_equal(np.isnan(prediction.entropy), [False, True])
     np.testing.assert_array_equal(np.isnan(prediction.log_prob([0, 0])), [False, True])
 
@@ -77,16 +80,18 @@ def test_probabilities_that_are_none():
 def test_positions_of_a_series_are_rows_too():
     samples = np.abs(np.random.default_rng(0).normal(size=(2, 5, 3, 2))) + 0.1
     samples[0, 4, 1, 1] = -1.0
-    with pytest.warns(UserWarning, match="1 of 15 example"):
-        prediction = uq.Prediction(samples, "normal")
+    prediction = with_one_warning(
+        "1 of 15 example", lambda: uq.Prediction(samples, "normal")
+    )
     unknown = np.isnan(prediction.quantile(0.3)[..., 0])
     assert np.argwhere(unknown).tolist() == [[4, 1]]
     assert np.isnan(prediction[4].std).sum() == 1
 
 
 def test_all_rows_are_wrong():
-    with pytest.warns(UserWarning, match="2 of 2 example"):
-        prediction = uq.Prediction(-np.ones((1, 2, 2)), "normal")
+    prediction = with_one_warning(
+        "2 of 2 example", lambda: uq.Prediction(-np.ones((1, 2, 2)), "normal")
+    )
     assert np.isnan(prediction.std).all()
     assert np.isnan(prediction.interval(0.5)).all()
     assert "std nan" in repr(prediction)
@@ -107,9 +112,10 @@ def test_a_model_whose_output_is_no_distribution(keep):
     model.layers[-1].kernel.assign(np.full((4, 2), -1.0, "float32"))
     model.layers[0].kernel.assign(np.ones((2, 4), "float32"))
     x[35] = 10.0  # a scale of 5 - 4 * 20
-    with pytest.warns(UserWarning, match=r"1 of 40 example\(s\) have params") as said:
-        prediction = uq.predict(model, x, "normal", keep_samples=keep, verbose=0)
-    assert len(said) == 1
+    prediction = with_one_warning(
+        r"1 of 40 example\(s\) have params",
+        lambda: uq.predict(model, x, "normal", keep_samples=keep, verbose=0),
+    )
     unknown = np.arange(ROWS) == 35
     np.testing.assert_array_equal(np.isnan(prediction.std[:, 0]), unknown)
     np.testing.assert_array_equal(np.isnan(prediction.mean[:, 0]), unknown)
@@ -123,9 +129,9 @@ def test_an_input_that_is_nan(keep, batch_size):
     model.layers[-1].kernel.assign(np.zeros((4, 2), "float32"))
     x[33, 1] = np.nan
     options = {"keep_samples": keep, "batch_size": batch_size, "verbose": 0}
-    with pytest.warns(UserWarning, match=r"`x` holds NaN in 1 of 40") as said:
-        prediction = uq.predict(model, x, "normal", **options)
-    assert len(said) == 1
+    prediction = with_one_warning(
+        r"`x` holds NaN in 1 of 40", lambda: uq.predict(model, x, "normal", **options)
+    )
     unknown = np.arange(ROWS) == 33
     np.testing.assert_array_equal(np.isnan(prediction.mean[:, 0]), unknown)
 
