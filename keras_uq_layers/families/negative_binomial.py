@@ -151,11 +151,12 @@ class NegativeBinomial(Family):
         return _cdf(self.align(y, params), *self.split(params), differentiable=False)
 
     def array_cdf(self, y: Array, *parts: Array) -> Array:
-        from scipy.special import betainc
+        from scipy.special import betaincc
 
         mean, total_count = parts
-        share = total_count / (total_count + mean)
-        return betainc(total_count, np.maximum(y + 1.0, 0.0), share)
+        # The share that is small is exact: the other one rounds to 1.
+        share = mean / (total_count + mean)
+        return betaincc(np.maximum(y + 1.0, 0.0), total_count, share)
 
     def array_ratio(self, count: float, *parts: Array) -> Array:
         mean, total_count = parts

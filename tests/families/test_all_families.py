@@ -201,6 +201,46 @@ def test_quantiles_of_a_negative_binomial_that_is_nearly_poisson(total_count):
     )
 
 
+@needs_float64
+@pytest.mark.parametrize("family", NUMERIC, ids=repr)
+def test_the_cdf_on_arrays_is_that_on_tensors(family):
+    features = to_numpy(family.initial_features(1, 1.0)).astype("float64")
+    params = family.constrain(features + 0.3 * np.arange(4.0)[:, None])
+    y = np.array([[0.0], [0.3], [0.6], [2.0]])
+    y = np.ceil(y) if family.discrete else y
+    parts = map(to_numpy, family.marginals(params))
+    np.testing.assert_allclose(
+        np.broadcast_to(family.array_cdf(y, *parts), y.shape),
+        to_numpy(family.cdf(y, params)),
+        rtol=1e-7,
+        atol=1e-12,
+    )
+
+
+def test_the_cdf_on_arrays_of_a_negative_binomial_that_is_nearly_poisson():
+    count = np.array([-1.0, 0.0, 3.0, 31.0, 60.0])
+    for total_count in (1e8, 1e16, 1e30):
+        np.testing.assert_allclose(
+            F.NegativeBinomial().array_cdf(count, 30.0, total_count),
+            st.poisson.cdf(count, 30.0),
+            rtol=1e-4 if total_count < 1e9 else 1e-12,
+        )
+
+
+@pytest.mark.parametrize(
+    "family", [F.Normal(), F.StudentT(), F.Quantiles([0.1, 0.5, 0.9])], ids=repr
+)
+def test_an_interval_is_two_quantiles(family):
+    params = family.constrain(to_numpy(family.initial_features(2, 1.0))[None])
+    found = family.interval(0.8, params)
+    for tensor, p in zip(found, (0.1, 0.9), strict=True):
+        np.testing.assert_allclose(
+            to_numpy(tensor), to_numpy(family.quantile(p, params)), rtol=1e-5
+        )
+    with pytest.raises(ValueError, match=r"`level` must be inside \(0, 1\)"):
+        family.interval(1.0, params)
+
+
 # Oracles: SciPy in float64, where its parametrisation allows
 
 
