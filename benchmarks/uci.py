@@ -8,7 +8,7 @@ interval. The rule by which everything is chosen is in
     python benchmarks/uci.py --data DIR [--sets yacht ...] [--methods best ...]
 
 It needs JAX beside what the package needs. Finished splits are in
-`results/uci.json` and are not run again; `results/uci.md` has the tables.
+`results/uci.jsonl` and are not run again; `results/uci.md` has the tables.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def parse(arguments):
         "--results",
         metavar="DIR",
         default=Path(__file__).parent / "results",
-        help="where uci.json and uci.md are written",
+        help="where uci.jsonl and uci.md are written",
     )
     return parser.parse_args(arguments)
 

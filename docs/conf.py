@@ -58,7 +58,6 @@ autosummary_ignore_module_all = False
 nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-suppress_warnings = ["myst.header"]  # a part of the README begins at its own level
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -148,7 +147,9 @@ def signature_of_init(app, what, name, obj, options, signature, annotation):
     """Keras gives its layers a `__new__` that takes anything."""
     if what == "class" and signature == "(*args, **kwargs)":
         parameters = list(inspect.signature(obj.__init__).parameters.values())[1:]
-        signature = str(inspect.Signature(parameters))
+        # Without annotations: the docstrings say the types.
+        plain = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+        signature = str(inspect.Signature(plain))
     return signature, annotation
 
 
@@ -160,6 +161,11 @@ def copy_notebooks(app, config):
         HERE / "notebooks",
         ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
     )
+
+
+def notebooks_are_inside(app, docname, source):
+    """A page's link to `../notebooks`, right in the repository, leads to the copy."""
+    source[0] = source[0].replace("](../notebooks/", "](notebooks/")
 
 
 def fences_to_rest(app, what, name, obj, options, lines):
@@ -183,6 +189,7 @@ def setup(app):
     # Before Sphinx looks for documents.
     app.connect("config-inited", write_api_pages)
     app.connect("config-inited", copy_notebooks)
+    app.connect("source-read", notebooks_are_inside)
     app.connect("autodoc-process-signature", signature_of_init)
     app.connect("doctree-read", link_names)
     # Before napoleon, which would read a formula with a colon as a section.

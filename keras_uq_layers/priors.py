@@ -91,7 +91,7 @@ class NormalPrior(Prior):
 
     @property
     def scale(self) -> float | Tensor:
-        """The standard deviation in force: a float, or a scalar tensor."""
+        """The standard deviation in force, a float or a scalar tensor."""
         if self.trainable_scale:
             return positive(ops.convert_to_tensor(self._raw_scale), _SCALE_FLOOR)
         return self.initial_scale

@@ -1,11 +1,16 @@
 """The bridge to TensorFlow Probability, the only module that imports it."""
 
 import functools
+from typing import Any
+from typing import TypeAlias
 
 import keras
 import numpy as np
 
 from keras_uq_layers import families
+from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.reading import family_of_params
 
 try:
     import tensorflow as tf
@@ -18,23 +23,27 @@ except ImportError as error:
     ) from error
 
 tfd = tfp.distributions
+Distribution: TypeAlias = Any
+"""A `tfp.distributions.Distribution`: TFP is not typed."""
 
 
-def to_tfp(params, family="normal"):
+def to_tfp(params: Tensor, family: Identifier = None) -> Distribution:
     """The TensorFlow Probability distribution that these params describe.
 
     Args:
         params: Tensor of any backend, or array, of shape `(..., P * D)`.
             Gradients flow through it on the TensorFlow backend only; a
             tensor of another backend is copied.
-        family: Name or object of the family.
+        family: Name or object of the family, or None: that of the head which
+            made `params`.
 
     Returns:
         A `tfp.distributions.Distribution` with batch shape `(...)` and event
         shape `(D,)`: its `log_prob` is summed over the outputs.
 
     Raises:
-        ValueError: The last axis of `params` does not fit the family.
+        ValueError: The last axis of `params` does not fit the family, or no
+            family is known.
         NotImplementedError: The family has no counterpart there.
 
     Example:
@@ -43,7 +52,7 @@ def to_tfp(params, family="normal"):
     >>> distribution.batch_shape, distribution.event_shape
     (TensorShape([1]), TensorShape([1]))
     """
-    family = families.get(family)
+    family = family_of_params(params, family)
     if not tf.is_tensor(params) and keras.ops.is_tensor(params):
         params = keras.ops.convert_to_numpy(params)
     elif not tf.is_tensor(params):
@@ -57,7 +66,7 @@ def to_tfp(params, family="normal"):
 
 
 @functools.singledispatch
-def distribution(family, params, units):
+def distribution(family: families.Family, params: Tensor, units: int) -> Distribution:
     """Makes the distribution of one family; open for your own families.
 
     Register a function `(family, params, units)` with
@@ -70,56 +79,56 @@ def distribution(family, params, units):
 
 
 @distribution.register
-def _(family: families.Normal, params, units):
+def _(family: families.Normal, params: Tensor, units: int) -> Distribution:
     loc, scale = tf.split(params, [units, units], axis=-1)
     return tfd.Independent(tfd.Normal(loc, scale), 1)
 
 
 @distribution.register
-def _(family: families.Laplace, params, units):
+def _(family: families.Laplace, params: Tensor, units: int) -> Distribution:
     loc, scale = tf.split(params, [units, units], axis=-1)
     return tfd.Independent(tfd.Laplace(loc, scale), 1)
 
 
 @distribution.register
-def _(family: families.StudentT, params, units):
+def _(family: families.StudentT, params: Tensor, units: int) -> Distribution:
     loc, scale, *df = tf.split(params, params.shape[-1] // units, axis=-1)
     df = df[0] if df else tf.constant(family.df, params.dtype)
     return tfd.Independent(tfd.StudentT(df, loc, scale), 1)
 
 
 @distribution.register
-def _(family: families.LogNormal, params, units):
+def _(family: families.LogNormal, params: Tensor, units: int) -> Distribution:
     loc, scale = tf.split(params, [units, units], axis=-1)
     return tfd.Independent(tfd.LogNormal(loc, scale), 1)
 
 
 @distribution.register
-def _(family: families.Gamma, params, units):
+def _(family: families.Gamma, params: Tensor, units: int) -> Distribution:
     mean, concentration = tf.split(params, [units, units], axis=-1)
     return tfd.Independent(tfd.Gamma(concentration, concentration / mean), 1)
 
 
 @distribution.register
-def _(family: families.Beta, params, units):
+def _(family: families.Beta, params: Tensor, units: int) -> Distribution:
     alpha, beta = tf.split(params, [units, units], axis=-1)
     return tfd.Independent(tfd.Beta(alpha, beta), 1)
 
 
 @distribution.register
-def _(family: families.Poisson, params, units):
+def _(family: families.Poisson, params: Tensor, units: int) -> Distribution:
     return tfd.Independent(tfd.Poisson(params), 1)
 
 
 @distribution.register
-def _(family: families.NegativeBinomial, params, units):
+def _(family: families.NegativeBinomial, params: Tensor, units: int) -> Distribution:
     mean, total_count = tf.split(params, [units, units], axis=-1)
     logits = tf.math.log(mean) - tf.math.log(total_count)
     return tfd.Independent(tfd.NegativeBinomial(total_count, logits=logits), 1)
 
 
 @distribution.register
-def _(family: families.TruncatedNormal, params, units):
+def _(family: families.TruncatedNormal, params: Tensor, units: int) -> Distribution:
     loc, scale = tf.split(params, [units, units], axis=-1)
     # A bound at infinity gives NaN there: a bound that is never reached.
     far = 1e4 * scale + tf.abs(loc)
@@ -129,7 +138,7 @@ def _(family: families.TruncatedNormal, params, units):
 
 
 @distribution.register
-def _(family: families.NormalMixture, params, units):
+def _(family: families.NormalMixture, params: Tensor, units: int) -> Distribution:
     shape = tf.concat([tf.shape(params)[:-1], [3, family.components, units]], 0)
     parts = tf.linalg.matrix_transpose(tf.reshape(params, shape))
     logits, loc, scale = tf.unstack(parts, axis=-3)
@@ -138,7 +147,7 @@ def _(family: families.NormalMixture, params, units):
 
 
 @distribution.register
-def _(family: families.MultivariateNormal, params, units):
+def _(family: families.MultivariateNormal, params: Tensor, units: int) -> Distribution:
     loc = params[..., :units]
     # The entries of the factor are picked by index: keras.ops may run on
     # another backend than TensorFlow.
@@ -151,12 +160,12 @@ def _(family: families.MultivariateNormal, params, units):
 
 
 @distribution.register
-def _(family: families.Bernoulli, params, units):
+def _(family: families.Bernoulli, params: Tensor, units: int) -> Distribution:
     kind = "logits" if family.from_logits else "probs"
     return tfd.Independent(tfd.Bernoulli(**{kind: params}, dtype=params.dtype), 1)
 
 
 @distribution.register
-def _(family: families.Categorical, params, units):
+def _(family: families.Categorical, params: Tensor, units: int) -> Distribution:
     kind = "logits" if family.from_logits else "probs"
     return tfd.OneHotCategorical(**{kind: params}, dtype=params.dtype)

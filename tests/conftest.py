@@ -16,12 +16,61 @@ settings.register_profile(
     "ci",
     derandomize=True,
     deadline=None,
-    max_examples=50,
+    max_examples=25,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("quick", settings.get_profile("ci"), max_examples=8)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# The longest tests, the longest first: a worker that begins one of them last
+# would keep the others waiting.
+LONGEST = (
+    "test_backends.py::test_the_tests[jax",
+    "test_two_processes_one_is_killed",
+    "test_runs_from_end_to_end[6",
+    "test_docs.py",
+    "test_backends.py",
+    "test_uci_on_jax",
+    "test_runs_from_end_to_end",
+    "stories/",
+)
+# Files without a training, which take long all the same: marked as slow.
+SLOW = (
+    "doctor/test_healthy.py",
+    "families/test_exact.py",
+    "layers/test_harness.py",
+    "test_benchmarks.py::test_uci_on_jax",
+    "test_devices.py",
+    "test_every_family.py",
+    "test_export.py",
+    "test_precision.py",
+    "test_saved_files.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """With `-n`, a worker that has nothing left takes tests from the others."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
+def pytest_configure(config):
+    quick = config.option.markexpr == "not slow"
+    profile = "quick" if quick else "ci"
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", profile))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    def rank(item):
+        places = (i for i, name in enumerate(LONGEST) if name in item.nodeid)
+        return next(places, len(LONGEST))
+
+    items.sort(key=rank)
+    for item in items:
+        if any(name in item.nodeid for name in SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_collection_finish():

@@ -46,10 +46,11 @@ each_other_backend = pytest.mark.parametrize(
 )
 
 
-def run(backend, *command):
-    done = subprocess.run(
+def start(backend, *command):
+    return subprocess.Popen(
         [sys.executable, *map(str, command)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         cwd=HERE.parent,
         # x64: the oracles are in float64. Every shape compiles anew on JAX:
@@ -64,15 +65,22 @@ def run(backend, *command):
             "XLA_FLAGS": "--xla_backend_optimization_level=0",
         },
     )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
+
+
+def finish(process):
+    output, _ = process.communicate()
+    assert process.returncode == 0, output[-8000:]
+
+
+def run(backend, *command):
+    finish(start(backend, *command))
 
 
 @pytest.mark.parametrize("group", FILES)
 @each_other_backend
 def test_the_tests(backend, group):
     files = [HERE / name for name in FILES[group]]
-    options = ["-q", "-p", "no:cacheprovider", "-m", "not slow"]
-    run(backend, "-m", "pytest", *options, *files)
+    run(backend, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
 
 
 @each_other_backend
@@ -85,14 +93,15 @@ def test_a_file_travels(tmp_path):
     """A file written on any backend predicts the same on the other two."""
     pytest.importorskip("jax", reason="jax is not installed")
     pytest.importorskip("torch", reason="torch is not installed")
-    script, folders = HERE / "travel.py", {}
-    for name in ("tensorflow", "jax", "torch"):
-        folders[name] = tmp_path / name
+    names = ("tensorflow", "jax", "torch")
+    folders = {name: tmp_path / name for name in names}
+    travellers = []
+    for name in ("jax", "torch"):
+        others = [f"read={folders[other]}" for other in names if other != name]
+        command = HERE / "travel.py", f"write={folders[name]}", *others
+        travellers.append(start(name, *command))
     travel.write(folders["tensorflow"])
-    read = [f"read={folders['tensorflow']}"]
-    run("jax", script, f"write={folders['jax']}", *read)
-    read.append(f"read={folders['jax']}")
-    run("torch", script, f"write={folders['torch']}", *read)
-    run("jax", script, f"read={folders['torch']}")
+    for traveller in travellers:
+        finish(traveller)
     travel.read(folders["jax"])
     travel.read(folders["torch"])

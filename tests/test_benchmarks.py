@@ -1,7 +1,6 @@
 """The benchmarks run, on data of the same form, and show what they should."""
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -132,7 +131,7 @@ def test_uci_on_jax():
         env={**os.environ, "KERAS_BACKEND": "jax"},
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert "3 passed" in done.stdout
+    assert "4 passed" in done.stdout
 
 
 @on_jax
@@ -183,12 +182,27 @@ def test_batches_are_one_shuffle_after_another_on_jax():
 
 
 @on_jax
+def test_the_committed_table_is_that_of_the_committed_rows_on_jax():
+    from uci_benchmark import report
+
+    results = BENCHMARKS / "results"
+    sets = report.read(results / "uci.jsonl")
+    assert report.from_rows(report.to_rows(sets)) == sets
+    made, stored = (
+        text.splitlines()
+        for text in (report.markdown(sets), (results / "uci.md").read_text())
+    )
+    assert made[3:] == stored[3:]  # before them, the versions of the run
+
+
+@on_jax
 def test_the_script_on_jax(folder, tmp_path, capsys):
     import uci
+    from uci_benchmark import report
 
     def run(*options):
         uci.main(["--data", str(folder), "--results", str(tmp_path / "out"), *options])
-        return json.loads((tmp_path / "out" / "uci.json").read_text())
+        return report.read(tmp_path / "out" / "uci.jsonl")
 
     first = run("--steps", "500", "--methods", "normal", "best", "--splits", "1")
     table = data.load(folder, "curve")
@@ -198,7 +212,7 @@ def test_the_script_on_jax(folder, tmp_path, capsys):
         least_squares_nll(table, train, test),
     )
     for method in ("normal", "best"):
-        figures = first["sets"]["curve"]["methods"][method]["splits"]["0"]
+        figures = first["curve"]["methods"][method]["splits"]["0"]
         assert figures["nll"] < reference - 0.2
         assert figures["rmse"] < 0.7 * table.y.std()
         assert 0.6 < figures["coverage"] <= 1.0
@@ -206,13 +220,13 @@ def test_the_script_on_jax(folder, tmp_path, capsys):
     # What is finished is not run again; a new split is the one that is missing.
     capsys.readouterr()
     second = run("--steps", "500", "--methods", "normal", "best", "--splits", "1")
-    assert second["sets"] == first["sets"]
+    assert second == first
     assert "splits 0" not in capsys.readouterr().out
     third = run("--steps", "500", "--methods", "normal", "--splits", "2")
     assert "splits 1 to 1" in capsys.readouterr().out
-    found = third["sets"]["curve"]["methods"]["normal"]["splits"]
+    found = third["curve"]["methods"]["normal"]["splits"]
     assert sorted(found) == ["0", "1"]
-    assert found["0"] == first["sets"]["curve"]["methods"]["normal"]["splits"]["0"]
+    assert found["0"] == first["curve"]["methods"]["normal"]["splits"]["0"]
     text = (tmp_path / "out" / "uci.md").read_text()
     assert "| `DistributionHead`, normal | 2 |" in text
 

@@ -2,13 +2,14 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import keras
 import pytest
 
 nbformat = pytest.importorskip("nbformat")
-nbclient = pytest.importorskip("nbclient")
+pytest.importorskip("nbclient")
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow",
@@ -16,12 +17,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "notebooks"))
+
+from execute import execute  # noqa: E402
+from execute import picture  # noqa: E402
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SECONDS = 90  # for a cell, and a whole notebook takes less on two quiet cores
 # A busy machine is slower: as often as this.
 FACTOR = float(os.environ.get("NOTEBOOK_TIMEOUT_FACTOR", "3"))
-# What the libraries themselves write at the start of a process.
-STARTUP = re.compile(r"^(WARNING: All log messages before absl|[IWE]\d{4} ).*\n?", re.M)
 PLACES = re.compile(r"(?<![\w.:/])/(?:tmp|home|root|usr|var|opt|Users|work)/|[A-Z]:\\")
 
 every_notebook = pytest.mark.parametrize(
@@ -35,9 +39,7 @@ def code_cells(notebook):
 
 def printed(cell):
     return "".join(
-        STARTUP.sub("", output.text)
-        for output in cell.outputs
-        if output.output_type == "stream"
+        output.text for output in cell.outputs if output.output_type == "stream"
     )
 
 
@@ -89,23 +91,21 @@ def test_there_are_seven():
 
 @pytest.mark.slow
 @every_notebook
-def test_runs_from_end_to_end(path, tmp_path):
-    notebook = nbformat.read(path, as_version=4)
-    for cell in code_cells(notebook):
-        cell.outputs, cell.execution_count = [], None
-    # Not the backend of the tests: the kernel chooses its own, for pictures.
-    environment = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}
-    environment["PYTHONPATH"] = str(ROOT)
-    client = nbclient.NotebookClient(
-        notebook,
-        timeout=SECONDS * FACTOR,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(tmp_path)}},
-    )
-    client.execute(env=environment)
+def test_runs_from_end_to_end(path):
+    notebook = execute(path, SECONDS * FACTOR)
     stored = nbformat.read(path, as_version=4)
     assert len(figures(notebook)) == len(figures(stored))
     assert printed(code_cells(notebook)[-1]).strip()
+
+
+@every_notebook
+def test_opens_with_its_picture(path):
+    notebook = nbformat.read(path, as_version=4)
+    name = f"pictures/{path.stem}.png"
+    title, _, shown = notebook.cells[0].source.splitlines()[:3]
+    assert title.startswith("# ")
+    assert re.fullmatch(rf"!\[.+\]\({name}\)", shown)
+    assert (path.parent / name).read_bytes() == picture(notebook)
 
 
 @every_notebook

@@ -142,7 +142,7 @@ def test_the_import_adds_nothing_to_that_of_keras():
 
 
 def test_the_check_of_the_import_can_fail():
-    code = "import keras_uq_layers as uq; uq.to_tfp([[0.0, 1.0]])"
+    code = "import keras_uq_layers as uq; uq.to_tfp([[0.0, 1.0]], 'normal')"
     assert "tensorflow_probability" in added_modules(code)
 
 

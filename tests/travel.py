@@ -1,9 +1,11 @@
 """Models whose file and predictions travel between backends.
 
-Run by `test_backends.py`: `python travel.py write=FOLDER read=FOLDER`.
+Run by `test_backends.py`: `python travel.py write=FOLDER read=FOLDER`. What is read
+may still be written by another process.
 """
 
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -101,9 +103,14 @@ def write(folder):
         model(x)
         model.save(folder / f"{name}.keras")
         np.savez(folder / f"{name}.npz", x=x, y=output(name, model, x))
+    (folder / "done").touch()
 
 
-def read(folder):
+def read(folder, seconds=300):
+    deadline = time.monotonic() + seconds
+    while not (folder / "done").exists():
+        assert time.monotonic() < deadline, f"nothing was written in {folder}"
+        time.sleep(0.2)
     assert (np.load(folder / "draws.npy") != draws()).any()
     for name in MODELS:
         data = np.load(folder / f"{name}.npz")

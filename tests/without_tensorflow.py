@@ -59,7 +59,7 @@ ensemble.fit(x, y, verbose=0)
 uq.predict(ensemble, x, family="student_t", verbose=0).quantile(0.9)
 uq.to_deterministic(again).predict(x, verbose=0)
 try:
-    uq.to_tfp([[0.0, 1.0]])
+    uq.to_tfp([[0.0, 1.0]], "normal")
 except ImportError as error:
     assert "`to_tfp` needs TensorFlow Probability" in str(error)  # noqa: PT017
 else:

@@ -51,19 +51,54 @@ class OtherResults(Exception):
     """What is on disk was made from other data or with other settings."""
 
 
+def to_rows(sets):
+    """Each set, each method on it and each finished split as one flat dict."""
+    for name, found in sets.items():
+        yield {"set": name, "data": found["data"]}
+        for method, entry in found["methods"].items():
+            key = {"set": name, "method": method}
+            yield {**key, "settings": entry["settings"]}
+            for split, figures in entry["splits"].items():
+                yield {**key, "split": split, **figures}
+
+
+def from_rows(rows):
+    """The sets that `to_rows` was given."""
+    sets = {}
+    for row in rows:
+        row = dict(row)
+        name, method = row.pop("set"), row.pop("method", None)
+        if method is None:
+            sets[name] = {**row, "methods": {}}
+            continue
+        methods, split = sets[name]["methods"], row.pop("split", None)
+        if split is None:
+            methods[method] = {**row, "splits": {}}
+        else:
+            methods[method]["splits"][split] = row
+    return sets
+
+
+def read(path):
+    """The sets in a file of results; its first line has the versions."""
+    rows = map(json.loads, Path(path).read_text().splitlines()[1:])
+    return from_rows(rows)
+
+
 class Results:
-    """What is finished, in a JSON file that is written after each block.
+    """What is finished, in a file that is written after each block.
+
+    The file has one JSON object a line: the versions, then the rows of
+    `to_rows`.
 
     Args:
-        folder: Where `uci.json` and `uci.md` lie.
+        folder: Where `uci.jsonl` and `uci.md` lie.
     """
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        self.path = self.folder / "uci.json"
-        self.sets = {}
-        if self.path.is_file():
-            self.sets = json.loads(self.path.read_text())["sets"]
+        self.path = self.folder / "uci.jsonl"
+        self.sets = read(self.path) if self.path.is_file() else {}
 
     def missing(self, table, method, settings, splits):
         """Those of the splits that are not finished.
@@ -86,11 +121,11 @@ class Results:
 
     def write(self):
         """The figures and the tables."""
-        content = {"versions": versions(), "sets": self.sets}
+        rows = [versions(), *to_rows(self.sets)]
         self.folder.mkdir(parents=True, exist_ok=True)
         # In one move, so that an interrupted run leaves a whole file.
         draft = self.path.with_suffix(".tmp")
-        draft.write_text(json.dumps(content, indent=1) + "\n")
+        draft.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         os.replace(draft, self.path)
         (self.folder / "uci.md").write_text(markdown(self.sets))
 

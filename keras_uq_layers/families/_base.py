@@ -79,7 +79,7 @@ class Family:
     ...     def initial_parts(self, scale):
     ...         return (1.0,)
     ...
-    ...     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
+    ...     def marginal_log_prob(self, y, params):
     ...         (mean,) = self.split(params)
     ...         y = self.align(y, params)
     ...         outside = self.outside_support(y)
@@ -88,18 +88,18 @@ class Family:
     ...         inside = -uq.numerics.divide(safe, mean) - ops.log(mean)
     ...         return ops.where(outside, ops.full_like(inside, -np.inf), inside)
     ...
-    ...     def mean(self, params: Tensor) -> Tensor:
+    ...     def mean(self, params):
     ...         return self.split(params)[0]
     ...
-    ...     def variance(self, params: Tensor) -> Tensor:
+    ...     def variance(self, params):
     ...         return ops.square(self.split(params)[0])
     ...
-    ...     def cdf(self, y: Tensor, params: Tensor) -> Tensor:
+    ...     def cdf(self, y, params):
     ...         (mean,) = self.split(params)
     ...         y = ops.maximum(self.align(y, params), 0.0)
     ...         return -ops.expm1(-uq.numerics.divide(y, mean))
     ...
-    ...     def rescale(self, params: Tensor, factor: Tensor) -> Tensor:
+    ...     def rescale(self, params, factor):
     ...         return factor * params
     >>> head = uq.DistributionHead(1, family=Exponential())
     >>> head(np.ones((2, 3))).shape[-1]
@@ -342,19 +342,19 @@ class Family:
         """
         return ops.sum(self.marginal_log_prob(y, params), axis=-1)
 
-    def marginal_log_prob(self, y, params):
+    def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         """Log density of each output on its own, in nats: `(..., D)`."""
         raise self._not_implemented("log_prob")
 
-    def mean(self, params):
+    def mean(self, params: Tensor) -> Tensor:
         """Mean of each output, in the unit of `y`: `(..., D)`."""
         raise self._not_implemented("mean")
 
-    def variance(self, params):
+    def variance(self, params: Tensor) -> Tensor:
         """Variance of each output, in the squared unit of `y`: `(..., D)`."""
         raise self._not_implemented("variance")
 
-    def cdf(self, y, params):
+    def cdf(self, y: Tensor, params: Tensor) -> Tensor:
         """Probability of a value up to `y`, for each output: `(..., D)`."""
         raise self._not_implemented("cdf")
 
@@ -559,7 +559,7 @@ class Family:
         """
         raise self._not_implemented("affine")
 
-    def rescale(self, params, factor):
+    def rescale(self, params: Tensor, factor: Tensor) -> Tensor:
         """Params of `factor * Y` where `Y` has these params.
 
         For a family with `target_unit = "scale"`.

@@ -1,6 +1,7 @@
 """Roots of monotone functions, by bisection of the bits of a number."""
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 from keras import ops
@@ -9,6 +10,8 @@ from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics.dtypes import between
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import floor
+
+Bounds: TypeAlias = tuple[Tensor, Tensor]
 
 
 def monotone_root(
@@ -72,7 +75,7 @@ def monotone_root(
     high = zeros + float(np.floor(np.log2(float(info.max))))
     steps = int(np.ceil(np.log2(2.0 * np.log2(float(info.max)))))
 
-    def bisect_exponent(_, bounds):
+    def bisect_exponent(_: Tensor, bounds: Bounds) -> Bounds:
         low, high = bounds
         middle = floor(0.5 * (low + high))
         good = holds(_power_of_two(middle))
@@ -82,7 +85,7 @@ def monotone_root(
     low, high = _power_of_two(low), _power_of_two(high)
     low = ops.where(holds(low), zeros, low)
 
-    def bisect_mantissa(_, bounds):
+    def bisect_mantissa(_: Tensor, bounds: Bounds) -> Bounds:
         low, high = bounds
         middle = 0.5 * low + 0.5 * high
         if discrete:

@@ -5,6 +5,7 @@
 Run by `test_distributed.py`. The weights at the end are in `<folder>`.
 """
 
+import functools
 import os
 import signal
 import sys
@@ -21,6 +22,10 @@ death = int(sys.argv[5]) if len(sys.argv) > 5 else None
 
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 if processes > 1:
+    # A process that ends waits for the heartbeat of the other: 100 s by default.
+    jax.distributed.initialize = functools.partial(
+        jax.distributed.initialize, heartbeat_timeout_seconds=20
+    )
     # Before anything else makes JAX look for devices.
     keras.distribution.initialize(f"127.0.0.1:{port}", processes, process)
     keras.distribution.set_distribution(

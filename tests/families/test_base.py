@@ -68,15 +68,24 @@ def test_the_tfp_twin(family):
 def test_gradients_flow_through_the_bridge():
     params, loc, _ = random_params((4,), 1)
     params, y = params.astype("float32"), (loc + 0.3).astype("float32")
-    _, (theirs,) = value_and_gradients(lambda p: uq.to_tfp(p).log_prob(y), params)
+    _, (theirs,) = value_and_gradients(
+        lambda p: uq.to_tfp(p, "normal").log_prob(y), params
+    )
     _, (ours,) = value_and_gradients(lambda p: families.Normal().log_prob(y, p), params)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_to_tfp_reads_the_family_of_the_head():
+    params = uq.DistributionHead(1, "laplace")(np.ones((2, 3), "float32"))
+    assert "Laplace" in repr(uq.to_tfp(params))
+    with pytest.raises(ValueError, match="`family` must be given"):
+        uq.to_tfp(np.array([[0.0, 1.0]]))
+
+
 def test_to_tfp_takes_lists_and_half_precision():
-    assert uq.to_tfp([[0.0, 1.0]]).mean().shape == (1, 1)
+    assert uq.to_tfp([[0.0, 1.0]], "normal").mean().shape == (1, 1)
     half = keras.ops.cast(np.array([[0.0, 1.0]]), "float16")
-    assert uq.to_tfp(half).mean().dtype == "float32"
+    assert uq.to_tfp(half, "normal").mean().dtype == "float32"
 
 
 @each_family

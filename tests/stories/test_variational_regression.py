@@ -1,6 +1,6 @@
 """A cubic with noise that depends on x, and three hidden variational layers.
 
-`benchmarks/case3.py` has the whole of it.
+`benchmarks/variational_regression.py` has the whole of it.
 """
 
 import keras

@@ -15,7 +15,7 @@ number of seeds:
   of [-3, 4] and in [-1, 2], the ratio of the two, smallest seed;
 - nan: seeds whose loss or prediction is not finite.
 
-    python benchmarks/case3.py [--seeds 10] [--epochs 60] [--only flipout]
+    python benchmarks/variational_regression.py [--seeds 10] [--epochs 60] [--only X]
 """
 
 import argparse
