@@ -315,6 +315,14 @@ def is_probability(tensor: Tensor) -> bool:
     return hasattr(tensor, "_keras_logits")
 
 
+def notes_probabilities_in_steps() -> bool:
+    """Whether `is_probability` works in a compiled step: not on JAX.
+
+    JAX's arrays take the note of Keras, its tracers do not. Seen in Keras 3.15.
+    """
+    return keras.backend.backend() != "jax"
+
+
 def called_in_training(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers that a functional graph calls with `training=True`.
 

@@ -209,7 +209,9 @@ def readers(context: Context) -> Iterator[tuple[Output, FamilyLoss | FamilyMetri
 
 
 def family_read(output: Output, reader: FamilyLoss | FamilyMetric) -> Any:
-    """The family with which a loss or metric reads an output."""
+    """The family with which a loss or metric reads an output in a compiled step."""
+    if not _keras.notes_probabilities_in_steps():
+        return reader.family
     try:
         return family_of_params(output.tensor, reader.get_config().get("family"))
     except ValueError:
