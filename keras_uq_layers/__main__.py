@@ -39,7 +39,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--output", type=Path, default=Path("."), help="folder of the two files")
-    add("--epochs", type=_positive, default=100, help="epochs per fit")
+    add("--epochs", type=_positive, default=40, help="epochs per fit")
     add("--splits", type=_positive, default=6, help="random splits to compare on")
     add("--seed", type=int, default=0, help="seed of splits and weights")
     return parser.parse_args(arguments)
@@ -80,15 +80,15 @@ def fit(head: keras.layers.Layer, x: Array, y: Array, epochs: int) -> keras.Mode
     head.adapt(y)
     hidden = keras.layers.Dense(16, "tanh", kernel_regularizer=keras.regularizers.L2())
     model = keras.Sequential([standardise, hidden, head])
-    steps = -(-len(x) // 47)
-    rate = keras.optimizers.schedules.CosineDecay(1e-2, epochs * steps)
+    steps = -(-len(x) // 32)
+    rate = keras.optimizers.schedules.CosineDecay(3e-2, epochs * steps)
     model.compile(
         keras.optimizers.Adam(rate),
         loss=uq.losses.NegativeLogLikelihood(),
         steps_per_execution=steps,
         jit_compile=False,  # XLA would compile for longer than the training takes
     )
-    model.fit(x, y, batch_size=47, epochs=epochs, verbose=0)
+    model.fit(x, y, batch_size=32, epochs=epochs, verbose=0)
     return model
 
 
