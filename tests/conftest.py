@@ -1,5 +1,6 @@
 import gc
 import os
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -68,6 +69,8 @@ def pytest_collection_modifyitems(items):
         return next(places, len(LONGEST))
 
     items.sort(key=rank)
+    files = (Path(__file__).parent / name.partition("::")[0] for name in SLOW)
+    assert all(file.exists() for file in files), "a path of SLOW is wrong"
     for item in items:
         if any(name in item.nodeid for name in SLOW):
             item.add_marker(pytest.mark.slow)

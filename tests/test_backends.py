@@ -80,6 +80,7 @@ def run(backend, *command):
 @each_other_backend
 def test_the_tests(backend, group):
     files = [HERE / name for name in FILES[group]]
+    assert not [file for file in files if not file.exists()]
     run(backend, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
 
 
