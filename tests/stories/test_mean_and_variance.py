@@ -109,7 +109,7 @@ def test_the_original_is_smallest_at_the_mean_absolute_error():
 
 
 def test_a_density_may_exceed_one():
-    loss = uq.losses.NegativeLogLikelihood()
+    loss = uq.losses.NegativeLogLikelihood("normal")
     value = float(to_numpy(loss(np.zeros((1, 1)), np.array([[0.0, 0.01]]))))
     assert value < 0
     assert "A negative loss is right" in uq.losses.NegativeLogLikelihood.__doc__
