@@ -101,15 +101,8 @@ class SpatialMCDropout2D(SpatialMonteCarloDropout):
     output = inputs * keep / (1 - rate),  one keep per example and channel
     ```
 
-    It is `keras.layers.SpatialDropout2D` that always acts as in training; see
-    `uq.SpatialMCDropout1D`.
-
-    Args:
-        rate: Share of the maps that is dropped, in `[0, 1)`.
-        data_format: `"channels_last"` or `"channels_first"`; None is the
-            default of Keras.
-        seed: Integer seed of the draws, or None.
-        **kwargs: As for `keras.layers.Layer`.
+    It is `keras.layers.SpatialDropout2D` that always acts as in training. See
+    `uq.SpatialMCDropout1D` for the reason and the arguments.
 
     Call arguments:
         inputs: Tensor of rank 4.
@@ -120,10 +113,6 @@ class SpatialMCDropout2D(SpatialMonteCarloDropout):
 
     Output shape:
         The same.
-
-    Raises:
-        ValueError: `rate` is outside `[0, 1)`, or an unknown
-            `data_format`.
 
     Example:
 
@@ -144,15 +133,8 @@ class SpatialMCDropout3D(SpatialMonteCarloDropout):
     output = inputs * keep / (1 - rate),  one keep per example and channel
     ```
 
-    It is `keras.layers.SpatialDropout3D` that always acts as in training; see
-    `uq.SpatialMCDropout1D`.
-
-    Args:
-        rate: Share of the maps that is dropped, in `[0, 1)`.
-        data_format: `"channels_last"` or `"channels_first"`; None is the
-            default of Keras.
-        seed: Integer seed of the draws, or None.
-        **kwargs: As for `keras.layers.Layer`.
+    It is `keras.layers.SpatialDropout3D` that always acts as in training. See
+    `uq.SpatialMCDropout1D` for the reason and the arguments.
 
     Call arguments:
         inputs: Tensor of rank 5.
@@ -163,10 +145,6 @@ class SpatialMCDropout3D(SpatialMonteCarloDropout):
 
     Output shape:
         The same.
-
-    Raises:
-        ValueError: `rate` is outside `[0, 1)`, or an unknown
-            `data_format`.
 
     Example:
 
