@@ -185,7 +185,7 @@ def draw(
             ax.set(xlabel="income (Belgian francs a year)", xlim=(x.min(), largest))
             ax.set(ylim=(0, 1.1 * y.max()))
         axes[0].set(ylabel="food expenditure (Belgian francs a year)")
-        note = f"{(~shown).sum()} of {len(x)} households has an income above 3000"
+        note = f"not shown: {(~shown).sum()} of {len(x)} households, above 3000"
         axes[1].text(1, 0.02, note, transform=axes[1].transAxes, ha="right", size=9)
         axes[0].legend(loc="upper left")
         axes[1].get_legend().remove()

@@ -464,7 +464,8 @@ def _pit_distribution(prediction: Prediction, y: Tensor, p: Array) -> Array:
 def _top_label(prediction: Prediction, y: Tensor) -> tuple[Array, Array]:
     """Confidence in the most likely class of the mixture, and if it was right."""
     # The mean of a mixture holds probabilities, whatever its components hold.
-    family = type(prediction.family)(from_logits=False)
+    cls: Any = type(prediction.family)
+    family = cls(from_logits=False)
     confidence, right = family.top_label(np.asarray(y), prediction.mean)
     return ops.convert_to_numpy(confidence).ravel(), ops.convert_to_numpy(right).ravel()
 
