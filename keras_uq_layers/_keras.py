@@ -419,9 +419,8 @@ def keeping_recorded_training() -> Iterator[None]:
     """
     from keras.src.models import functional
 
-    if functional.operation_fn is not _operation_fn:
-        functools.update_wrapper(_operation_fn, functional.operation_fn)
-        functional.operation_fn = _operation_fn
+    if not hasattr(functional.operation_fn, "__wrapped__"):
+        functional.operation_fn = _keeping(functional.operation_fn)
     token = _keep_training.set(True)
     try:
         yield
@@ -429,12 +428,22 @@ def keeping_recorded_training() -> Iterator[None]:
         _keep_training.reset(token)
 
 
-def _operation_fn(operation: Any, **context: Any) -> Callable[..., Any]:
-    overrule = vars(_operation_fn)["__wrapped__"](operation, **context)
+def _keeping(operation_fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Keras's function that overrules `training`, but for calls that say True."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if _keep_training.get() and _asks_for_training(operation, kwargs):
-            return operation(*args, **kwargs)
-        return overrule(*args, **kwargs)
+    @functools.wraps(operation_fn)
+    def wrapper(operation: Any, **context: Any) -> Callable[..., Any]:
+        overrule = operation_fn(operation, **context)
 
-    return call
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if _keep_training.get() and kwargs.get("training") is True:
+                # Keras records the default value of an argument, too: a random
+                # flip has `training=True` without anybody's wish.
+                default = inspect.signature(operation.call).parameters.get("training")
+                if default is None or default.default is not True:
+                    return operation(*args, **kwargs)
+            return overrule(*args, **kwargs)
+
+        return call
+
+    return wrapper

@@ -80,7 +80,7 @@ def moments(family: Family, params: Array) -> tuple[Array, ...]:
 
 def known(family: Family, params: Array) -> Array:
     """Rows whose params are, in every pass, those of a distribution: `(N,)`."""
-    return evaluate(family.in_domain, params).all(axis=0)
+    return np.all(evaluate(family.in_domain, params), axis=0)
 
 
 def warn_of_rows(outside: Array, family: Family, stacklevel: int) -> None:
@@ -288,15 +288,16 @@ _FIRST_COUNTS = 64
 
 
 def _smooth_crps(
-    family: Family, parts: list[Array], y: Array, start: float | None = None
+    family: Family, parts: list[Array], y: Array, origin: float | None = None
 ) -> Array:
     """In the inverse hyperbolic sine of the distance from the mean.
 
-    The integral begins at `start`, or where nothing is expected below.
+    The integral begins at `origin`, or where nothing is expected below.
     """
     mean, std, narrowest = _moments(family, parts)
     low = np.maximum(mean - _FAR * std, family.lower)
-    low = low if start is None else np.full_like(mean, start)
+    if origin is not None:
+        low = np.full_like(mean, origin)
     high = np.maximum(np.minimum(mean + _FAR * std, family.upper), low)
     inside = np.clip(y, low, high)
     total = np.abs(y - inside)
@@ -354,11 +355,11 @@ def _count_crps(family: Family, parts: list[Array], y: Array) -> Array:
 
 def _heights(family: Family, parts: list[Array]) -> Iterator[tuple[float, Array]]:
     """The distribution function of the mixture at 0, 1, 2, ..."""
-    mass = height = family.array_cdf(0.0, *parts)
+    mass = height = family.array_cdf(np.zeros(()), *parts)
     for count in itertools.count():
         yield float(count), height.mean(axis=0)
         try:
             mass = mass * family.array_ratio(float(count), *parts)
             height = height + mass
         except NotImplementedError:
-            height = family.array_cdf(count + 1.0, *parts)
+            height = family.array_cdf(np.asarray(count + 1.0), *parts)

@@ -165,7 +165,8 @@ def predict(
     sampler.seed(random.randint(0, 2**31 - 1) if seed is None else seed)
     if arrays and batch_size is None:
         batch_size = rows_at_a_time(model, sampler.samples, shape[-1])
-    if arrays and steps is None and callbacks is None and _rows(x) <= batch_size:
+    fits = arrays and _rows(x) <= (batch_size or 0)
+    if fits and steps is None and callbacks is None:
         # One batch: Keras takes tens of milliseconds to set up its pipeline.
         output = sampler.predict_on_batch(_in_float_type(x))
     else:
@@ -358,8 +359,8 @@ def _batch_first(params: Tensor) -> dict[str, Tensor]:
 
 def _moments_of(family: Family) -> Callable[[Tensor], dict[str, Tensor]]:
     def summary(params):
-        found = mixture.total_variance(family.mean(params), family.variance(params))
-        found = dict(zip(("mean", "aleatoric", "epistemic"), found, strict=True))
+        parts = mixture.total_variance(family.mean(params), family.variance(params))
+        found = dict(zip(("mean", "aleatoric", "epistemic"), parts, strict=True))
         if isinstance(family, ClassFamily):
             found["entropy"] = ops.mean(family.entropy(params), axis=0)
         return {**found, "known": ops.all(family.in_domain(params), axis=0)}
@@ -377,5 +378,5 @@ def _moments(
     for value in found:
         value[~known] = np.nan
         value[unknown] = np.nan
-    kind = ClassMoments if isinstance(family, ClassFamily) else Moments
+    kind: Any = ClassMoments if isinstance(family, ClassFamily) else Moments
     return kind(*found, family, passes)

@@ -148,8 +148,9 @@ class Moments:
         return self._positions[0]
 
     def __getitem__(self, rows: Any) -> "Moments":
-        moments = (value[_rows(rows, len(self))] for value in self._moments)
-        return type(self)(*moments, self.family, self.passes)
+        rows = _rows(rows, len(self))
+        mean, aleatoric, epistemic = (value[rows] for value in self._moments)
+        return Moments(mean, aleatoric, epistemic, self.family, self.passes)
 
     def __repr__(self) -> str:
         positions = " x ".join(str(n) for n in self._positions)
@@ -533,8 +534,11 @@ class ClassMoments(_Classes):
 
     def __getitem__(self, rows: Any) -> "ClassMoments":
         rows = _rows(rows, len(self))
-        parts = (value[rows] for value in (*self._moments, self.expected_entropy))
-        return ClassMoments(*parts, self.family, self.passes)
+        mean, aleatoric, epistemic = (value[rows] for value in self._moments)
+        entropy = self.expected_entropy[rows]
+        return ClassMoments(
+            mean, aleatoric, epistemic, entropy, self.family, self.passes
+        )
 
 
 class ClassPrediction(_Classes, Prediction):

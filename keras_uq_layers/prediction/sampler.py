@@ -264,7 +264,7 @@ def rows_at_a_time(model: keras.Model, samples: int, params_size: int) -> int:
     have more than 2^22 entries, nor the params of all passes together.
     """
     widths = [
-        math.prod(shape[1:])
+        math.prod(n for n in shape[1:] if n)
         for op in getattr(model, "operations", None) or getattr(model, "layers", [])
         for shape in _keras.output_shapes(op)
         if None not in shape[1:]
