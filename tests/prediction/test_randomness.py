@@ -217,7 +217,7 @@ def test_samples_of_a_model_that_is_not_random():
         assert len(prediction.samples) == 1
     ensemble = uq.Ensemble.from_models([functional(layers.Dropout, None)] * 1)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         uq.predict(model, X, verbose=0)
         uq.predict(model, X, samples=1, verbose=0)
         uq.predict(ensemble, X, samples=3, verbose=0)
