@@ -245,14 +245,14 @@ def collapsed_to_prior(context: Context) -> Findings:
                 "`uq.callbacks.KLWarmup`, or use fewer units.",
             )
     for call, params in outputs.latent_params(context):
-        kl = to_numpy(normal_kl(*Normal().split(params)))
-        kl = kl.reshape(-1, kl.shape[-1]).mean(axis=0)
-        if (kl < _COLLAPSED).all():
+        values = to_numpy(normal_kl(*Normal().split(params)))
+        of_each = values.reshape(-1, values.shape[-1]).mean(axis=0)
+        if (of_each < _COLLAPSED).all():
             yield Finding(
                 "collapsed-to-prior",
                 call.path,
-                f"All {len(kl)} latent dimensions have a KL below {_COLLAPSED:g} nats, "
-                f"{kl.sum():.2g} together: the code carries nothing of x.",
+                f"All {len(of_each)} latent dimensions have a KL below {_COLLAPSED:g} nats, "
+                f"{of_each.sum():.2g} together: the code carries nothing of x.",
                 "Raise the KL weight slowly, with `uq.callbacks.KLWarmup`. Check that "
                 "the decoder needs the code: the scale of its output starts at that "
                 "of the data (`head.adapt(x_train)`).",

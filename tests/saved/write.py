@@ -78,15 +78,16 @@ def compiled_models():
     last = [uq.DistributionHead(2, uq.families.Quantiles(LEVELS))]
     pinball = compiled(last, uq.losses.Pinball(LEVELS), [m.Pinball(LEVELS)])
     yield "pinball", pinball, x, proportion
-    for family, units in [("bernoulli", 1), ("categorical", 3)]:
+    for family, units in [(uq.families.Bernoulli(), 1), (uq.families.Categorical(), 3)]:
         last = [keras.layers.Dense(units), uq.TemperatureScaling(1.5)]
         metrics = [
+            m.Accuracy(family),
             m.BrierScore(family),
             m.ExpectedCalibrationError(family, bins=5),
             m.ExpectedCalibrationError(family, adaptive=True, name="adaptive_ece"),
             m.PredictiveEntropy(family),
         ]
-        yield family, compiled(last, loss(family), metrics), x, label
+        yield family.name, compiled(last, loss(family), metrics), x, label
     variational = uq.DenseVariational(
         3, kl_weight=0.1, prior="scale_mixture", bias_prior="normal"
     )
