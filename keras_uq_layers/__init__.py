@@ -16,6 +16,7 @@ from keras_uq_layers import priors
 from keras_uq_layers._version import __version__
 from keras_uq_layers.calibration import TemperatureScaling
 from keras_uq_layers.conversion import to_deterministic
+from keras_uq_layers.conversion import to_mc_dropout
 from keras_uq_layers.ensemble import Ensemble
 from keras_uq_layers.ensemble import bootstrap_weights
 from keras_uq_layers.layers import *  # noqa: F403
@@ -63,6 +64,7 @@ __all__ = [
     "serving_model",
     "testing",
     "to_deterministic",
+    "to_mc_dropout",
     "to_tfp",
     *_layers,
 ]

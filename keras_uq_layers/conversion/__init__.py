@@ -1,5 +1,6 @@
 """Conversions of whole models: a Keras model in, another one out."""
 
 from keras_uq_layers.conversion.to_deterministic import to_deterministic
+from keras_uq_layers.conversion.to_mc_dropout import to_mc_dropout
 
-__all__ = ["to_deterministic"]
+__all__ = ["to_deterministic", "to_mc_dropout"]

@@ -1,6 +1,7 @@
 """One walk over the layers of a model, for all conversions of whole models."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -16,6 +17,7 @@ def convert(
     applies: Callable[[type], bool],
     counterpart: Callable[[keras.layers.Layer], keras.layers.Layer | None],
     transfer: Callable[[keras.layers.Layer, keras.layers.Layer], None],
+    whole: type | tuple[type, ...] = (),
 ) -> keras.Model:
     """A copy of a model in which some layers are replaced by others.
 
@@ -32,6 +34,8 @@ def convert(
             not.
         transfer: Function that sets the weights of a replacement from the
             layer that it replaces, both built.
+        whole: Classes of replacements that answer for the layers inside of
+            them.
 
     Returns:
         A new model, not compiled.
@@ -61,12 +65,11 @@ def convert(
         copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
     if model.built and not copy.built:
         copy.build(model.input_shape)
-    for layer in _keras.all_layers(copy):
-        if replaced(layer) is not None:
-            raise ValueError(
-                "`model` must be described by its config. A layer to replace is "
-                f"left in the model made from it: {layer}"
-            )
+    for layer in _left(copy, replaced, whole):
+        raise ValueError(
+            "`model` must be described by its config. A layer to replace is "
+            f"left in the model made from it: {layer}"
+        )
     # Also in a model that is not built, whose layers may be: an `Ensemble`.
     _copy_weights(model, copy, replaced, transfer)
     return copy
@@ -115,6 +118,17 @@ def _replace(config: Config, applies: Callable, replaced: Callable) -> Config:
     # These belong to the place in the model, not to the layer.
     kept = {k: v for k, v in config.items() if k in ("name", "inbound_nodes")}
     return {**keras.saving.serialize_keras_object(layer), **kept}
+
+
+def _left(
+    layer: keras.layers.Layer, replaced: Callable, whole: type | tuple[type, ...]
+) -> Iterator[keras.layers.Layer]:
+    """The layers that were not replaced, because no config shows them."""
+    if replaced(layer) is not None:
+        yield layer
+    if not isinstance(layer, whole):
+        for part in _keras.parts_of(layer):
+            yield from _left(part, replaced, whole)
 
 
 def _copy_weights(source, target, replaced, transfer):

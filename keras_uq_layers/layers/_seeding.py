@@ -33,8 +33,7 @@ class SeedGenerator(keras.random.SeedGenerator):
 
     def next(self, ordered: bool = True) -> Tensor:
         seed = super().next(ordered)
-        if _keras.is_traced(seed):  # once per trace, and never in an eager draw
-            _refuse_export_without_state()
+        refuse_export_without_state(seed)
         return seed
 
     def per_example(self) -> "_PerExample":
@@ -75,13 +74,16 @@ def _replica() -> Tensor | None:
     return context.replica_id_in_sync_group
 
 
-def _refuse_export_without_state() -> None:
+def refuse_export_without_state(tensor: Tensor) -> None:
     """Raises an error in an export to a format that would freeze the draw.
+
+    It is called with a tensor of each draw, and asks once per trace: an eager
+    draw is no part of an export.
 
     In ONNX the seed state is a constant, and the exporter folds the draw of
     the weights with it. The file would load and never be random.
     """
-    exported = _keras.export_format()
+    exported = _keras.export_format() if _keras.is_traced(tensor) else None
     if exported not in (None, _STATEFUL_FORMAT):
         raise ValueError(
             f"`format` must be {_STATEFUL_FORMAT!r} for a model that draws random "
@@ -98,14 +100,17 @@ class SavedSeeds(keras.layers.Layer):
     are.
     """
 
+    def _saved_generators(self) -> list[keras.random.SeedGenerator]:
+        return _keras.seed_generators_of(self)
+
     def save_own_variables(self, store: MutableMapping) -> None:
         super().save_own_variables(store)
-        for i, generator in enumerate(_keras.seed_generators_of(self)):
+        for i, generator in enumerate(self._saved_generators()):
             store[f"{_PREFIX}_{i}"] = ops.convert_to_numpy(generator.state)
 
     def load_own_variables(self, store: MutableMapping) -> None:
         stored = list(store.keys())  # an HDF5 entry is no dict
-        for i, generator in enumerate(_keras.seed_generators_of(self)):
+        for i, generator in enumerate(self._saved_generators()):
             key = f"{_PREFIX}_{i}"
             if key in stored:
                 # The dtype of the state differs between backends.
