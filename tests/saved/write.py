@@ -20,6 +20,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from dropping_layers import X
+from dropping_layers import dropping_model
 from layer_cases import CASES
 from layer_cases import FAMILIES
 
@@ -32,12 +34,13 @@ LEVELS = [0.1, 0.5, 0.9]
 
 
 def layer_models():
-    """Name, model and input for each case of the harness, and for serving."""
+    """Name, model and input: the cases of the harness, serving, MC dropout."""
     for i, case in enumerate(CASES):
         x = case.expect.get("make_input", generic_input)(case.input_shape)
         yield f"layer_{i:02d}_{case.layer}", keras.Sequential([case.make()]), x
     head = keras.Sequential([keras.Input((3,)), uq.DistributionHead(2)])
     yield "serving", uq.serving_model(head, level=0.8), generic_input((ROWS, 3))
+    yield "to_mc_dropout", uq.to_mc_dropout(dropping_model()), X
 
 
 def compiled_models():
