@@ -43,8 +43,9 @@ def to_mc_dropout(model: keras.Model, rate: float | None = None) -> keras.Model:
         A new model with the same weights, not compiled.
 
     Raises:
-        ValueError: `model` is not a Keras model, is a subclassed model or has
-            no dropout; `rate` is outside (0, 1).
+        ValueError: `model` is not a Keras model, is a subclassed model, has no
+            dropout, or has it in a subclass of Keras's layers; `rate` is
+            outside (0, 1).
 
     Example:
 
@@ -68,7 +69,15 @@ def to_mc_dropout(model: keras.Model, rate: float | None = None) -> keras.Model:
     if rate is not None:
         rate = arguments.open_probability("rate", rate)
     _walk.check_model(model)
-    if not any(_rates(layer) for layer in _keras.all_layers(model)):
+    dropping = [layer for layer in _keras.all_layers(model) if _rates(layer)]
+    for layer in dropping:
+        if type(layer) not in _COUNTERPARTS:
+            raise ValueError(
+                "`model` must drop by layers of Keras itself: a subclass may drop "
+                f"in a way of its own. Received: {layer} of class "
+                f"{type(layer).__name__}"
+            )
+    if not dropping:
         raise ValueError(
             "`model` must have dropout with a positive rate, such as a layer "
             "`keras.layers.Dropout(0.1)`. Train it with dropout, or use "
@@ -97,7 +106,7 @@ def to_mc_dropout(model: keras.Model, rate: float | None = None) -> keras.Model:
 
 def _rates(layer: keras.layers.Layer) -> dict[str, float]:
     """The positive rates of dropout in a layer, by the name of the argument."""
-    if type(layer) not in _COUNTERPARTS:
+    if not isinstance(layer, tuple(_COUNTERPARTS)):
         return {}
     config = layer.get_config()
     return {name: config[name] for name in _RATES if config.get(name)}

@@ -214,6 +214,10 @@ class Hiding(layers.Layer):
         return self.hidden(inputs)
 
 
+class Own(layers.GaussianDropout):
+    """Dropout of a user, of which only its base class is known."""
+
+
 class Subclassed(keras.Model):
     def call(self, inputs):
         return inputs
@@ -225,6 +229,7 @@ class Subclassed(keras.Model):
         (layers.Dense(2), "`model` must have dropout with a positive rate"),
         (layers.Dropout(0.0), "`model` must have dropout with a positive rate"),
         (layers.LSTM(2), "`model` must have dropout with a positive rate"),
+        (Own(0.5), "must drop by layers of Keras itself: .* of class Own"),
         (Hiding(), "A layer to replace is left"),
         (Subclassed(), "must be a Sequential or Functional model"),
     ],
