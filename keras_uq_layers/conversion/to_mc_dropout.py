@@ -106,7 +106,7 @@ def to_mc_dropout(model: keras.Model, rate: float | None = None) -> keras.Model:
 
 def _rates(layer: keras.layers.Layer) -> dict[str, float]:
     """The positive rates of dropout in a layer, by the name of the argument."""
-    if not isinstance(layer, tuple(_COUNTERPARTS)):
+    if not issubclass(type(layer), tuple(_COUNTERPARTS)):
         return {}
     config = layer.get_config()
     return {name: config[name] for name in _RATES if config.get(name)}

@@ -64,7 +64,7 @@ def _always_drops(plain: type[keras.layers.Layer]) -> type[AlwaysDrops]:
 
 
 # Every layer of Keras with dropout, and the class that drops at inference, too.
-ALWAYS_DROPPING: dict[type, type[keras.layers.Layer]] = {
+ALWAYS_DROPPING: dict[type[keras.layers.Layer], type[keras.layers.Layer]] = {
     keras.layers.Dropout: MCDropout,
     keras.layers.SpatialDropout1D: SpatialMCDropout1D,
     keras.layers.SpatialDropout2D: SpatialMCDropout2D,
