@@ -251,8 +251,8 @@ def collapsed_to_prior(context: Context) -> Findings:
             yield Finding(
                 "collapsed-to-prior",
                 call.path,
-                f"All {len(of_each)} latent dimensions have a KL below {_COLLAPSED:g} nats, "
-                f"{of_each.sum():.2g} together: the code carries nothing of x.",
+                f"All {len(of_each)} latent dimensions have a KL below {_COLLAPSED:g} "
+                f"nats, {of_each.sum():.2g} together: the code carries nothing of x.",
                 "Raise the KL weight slowly, with `uq.callbacks.KLWarmup`. Check that "
                 "the decoder needs the code: the scale of its output starts at that "
                 "of the data (`head.adapt(x_train)`).",
