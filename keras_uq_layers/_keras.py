@@ -312,7 +312,18 @@ def is_probability(tensor: Tensor) -> bool:
     Keras notes the logits on it, for its own cross entropies. JAX's tracers take
     no such note: there the answer is False. Seen in Keras 3.15.
     """
-    return hasattr(tensor, "_keras_logits")
+    return logits_of(tensor) is not None
+
+
+def logits_of(tensor: Tensor) -> Tensor | None:
+    """The logits that Keras noted on the probabilities, or None. Seen in 3.15."""
+    return getattr(tensor, "_keras_logits", None)
+
+
+def attach_logits(tensor: Tensor, logits: Tensor) -> None:
+    """Notes logits on probabilities, as Keras's softmax does. Seen in Keras 3.15."""
+    with contextlib.suppress(AttributeError):  # tracers of JAX
+        tensor._keras_logits = logits
 
 
 def notes_probabilities_in_steps() -> bool:

@@ -169,6 +169,9 @@ class Ensemble(keras.Model):
             # Members have the same inputs, hence the same mask.
             mask = ops.stack([mask] * len(outputs), axis=1)
             _keras.attach_mask(stacked, mask)
+        logits = [_keras.logits_of(output) for output in outputs]
+        if logits[0] is not None:
+            _keras.attach_logits(stacked, ops.stack(logits, axis=1))
         return attach_family(stacked, attached_family(outputs[0]))
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
@@ -331,6 +334,9 @@ def _of_member(y_pred: Tensor, m: int) -> Tensor:
     mask = _keras.mask_of(y_pred)
     if mask is not None:
         _keras.attach_mask(output, mask[:, m])
+    logits = _keras.logits_of(y_pred)
+    if logits is not None:
+        _keras.attach_logits(output, logits[:, m])
     return attach_family(output, attached_family(y_pred))
 
 

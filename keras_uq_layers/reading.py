@@ -36,18 +36,34 @@ def family_of_params(params: Tensor, family: Identifier = None) -> Family:
     known = attached_family(params)
     if known is not None:
         return _agreed(known, family, "head")
-    if family is not None and _keras.is_probability(params):
-        given = families.get(family)
-        if isinstance(given, ClassFamily):
-            known = type(given)(from_logits=False)
-            return _agreed(known, family, "last activation")
     if family is None:
         raise ValueError(
             "`family` must be given for params that do not come directly from a "
             "head such as `uq.DistributionHead`, for example family='normal'. "
             "Received: family=None"
         )
-    return families.get(family)
+    if _keras.is_probability(params):
+        return _of_probabilities(family)
+    given = families.get(family)
+    if isinstance(family, str) and isinstance(given, ClassFamily):
+        _check_step_knows_logits(family, given, params)
+    return given
+
+
+def _check_step_knows_logits(name: str, given: ClassFamily, params: Tensor) -> None:
+    """On JAX the name of a family of classes is not enough in a compiled step.
+
+    Elsewhere Keras's softmax leaves a note on its output.
+    """
+    if _keras.notes_probabilities_in_steps() or _keras.in_symbolic_scope():
+        return
+    if _keras.is_traced(params):
+        raise ValueError(
+            "`family` must be an object on JAX, where a compiled step cannot see a "
+            f"softmax or a sigmoid: uq.families.{type(given).__name__}() for logits, "
+            "with from_logits=False for probabilities. "
+            f"Received: family={name!r}"
+        )
 
 
 def is_placeholder(params: Tensor) -> bool:
@@ -98,7 +114,16 @@ def family_of(model: keras.Model, family: Identifier = None) -> Family:
     # told apart by the model alone.
     if family is None or families.get(family).name == known.name:
         return _agreed(known, family, "last activation or loss")
-    return families.get(family)
+    return _of_probabilities(family) if _probabilities(model) else families.get(family)
+
+
+def _of_probabilities(family: Identifier) -> Family:
+    """The family that reads the output of a softmax or a sigmoid."""
+    given = families.get(family)
+    if isinstance(given, ClassFamily):
+        known = type(given)(from_logits=False)
+        return _agreed(known, family, "last activation")
+    return given
 
 
 def _agreed(known: Family, given: Identifier, source: str) -> Family:
@@ -152,12 +177,19 @@ def _compiled_loss(model: keras.Model) -> object:
 
 
 def _loss_family(model: keras.Model) -> Family | None:
-    family = getattr(_compiled_loss(model), "family", None)
-    return None if family is None else families.get(family)
+    """The family of the compiled loss, as that loss reads the output."""
+    loss = _compiled_loss(model)
+    family = getattr(loss, "family", None)
+    if family is None:
+        return None
+    if _probabilities(model):
+        # The loss was given a name, perhaps, which does not speak of logits.
+        return _of_probabilities(getattr(loss, "_given", family))
+    return families.get(family)
 
 
-def _class_family(model: keras.Model) -> Family | None:
-    """The family of a plain Keras classifier."""
+def _probabilities(model: keras.Model) -> Family | None:
+    """The family of the last activation, if that is a softmax or a sigmoid."""
     _, layer = _end(model)
     activation = getattr(layer, "activation", None)
     if isinstance(layer, keras.layers.Softmax):
@@ -166,6 +198,14 @@ def _class_family(model: keras.Model) -> Family | None:
         return families.Categorical(from_logits=False)
     if activation is keras.activations.sigmoid:
         return families.Bernoulli(from_logits=False)
+    return None
+
+
+def _class_family(model: keras.Model) -> Family | None:
+    """The family of a plain Keras classifier."""
+    known = _probabilities(model)
+    if known is not None:
+        return known
     loss = _compiled_loss(model)
     name = getattr(loss, "name", None) or getattr(loss, "__name__", "")
     from_logits = bool(getattr(loss, "from_logits", False))

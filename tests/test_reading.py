@@ -157,6 +157,61 @@ def test_probabilities_are_not_read_as_logits():
     np.testing.assert_allclose(prediction.mean, probabilities, rtol=1e-5)
 
 
+def test_a_loss_given_by_name_does_not_make_probabilities_logits():
+    model = sequential(layers.Dense(3, "softmax"))
+    model.compile(loss=uq.losses.NegativeLogLikelihood("categorical"))
+    assert family_of(model) == Categorical(from_logits=False)
+    probabilities = model.predict(X, verbose=0)
+    for read in (
+        uq.predict(model, X, verbose=0).mean,
+        uq.serving_model(model).predict(X, verbose=0)["mean"],
+    ):
+        np.testing.assert_allclose(read, probabilities, rtol=1e-5)
+    model.compile(loss=uq.losses.NegativeLogLikelihood(Categorical()))
+    with pytest.raises(ValueError, match="the family of the model's last activation"):
+        family_of(model)
+
+
+def test_another_family_of_classes_reads_probabilities_too():
+    model = sequential(layers.Dense(3, "softmax"))
+    assert family_of(model, "bernoulli") == Bernoulli(from_logits=False)
+    assert family_of(model, "beta") == uq.families.Beta()
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="Elsewhere Keras notes the logits"
+)
+def test_a_name_is_not_enough_where_a_step_cannot_see_a_softmax():
+    model = sequential(layers.Dense(3, "softmax"))
+    model.compile(loss=uq.losses.NegativeLogLikelihood("categorical"))
+    with pytest.raises(ValueError, match=r"uq.families.Categorical\(\) for logits"):
+        model.fit(X, np.arange(8) % 3, verbose=0)
+    model.compile(loss=uq.losses.NegativeLogLikelihood(Categorical(False)))
+    model.fit(X, np.arange(8) % 3, verbose=0)
+    head = sequential(uq.DistributionHead(3, "categorical"))
+    head.compile(loss=uq.losses.NegativeLogLikelihood("categorical"))
+    head.fit(X, np.arange(8) % 3, verbose=0)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="Keras cannot note logits on a tracer"
+)
+def test_an_ensemble_of_softmax_models_is_read_as_its_members():
+    model = uq.Ensemble(lambda: sequential(layers.Dense(3, "softmax")), 2)
+    model.compile(
+        loss=uq.losses.NegativeLogLikelihood("categorical"),
+        metrics=[uq.metrics.NegativeLogLikelihood("categorical")],
+    )
+    labels = np.arange(8) % 3
+    logs = model.evaluate(X, labels, verbose=0, return_dict=True)
+    p = model.predict(X, verbose=0)
+    nll = -np.log(p[np.arange(8), :, labels]).mean()
+    np.testing.assert_allclose([logs["loss"], logs["nll"]], [nll, nll], rtol=1e-5)
+    np.testing.assert_allclose(
+        uq.predict(model, X, verbose=0).mean, p.mean(axis=1), rtol=1e-5
+    )
+
+
 @pytest.mark.skipif(
     keras.backend.backend() == "jax", reason="Keras cannot note logits on a tracer"
 )
