@@ -155,7 +155,7 @@ def quantile(family: Family, params: Array, levels: Array) -> Array:
             at_bound = np.abs(root - bound) < 10.0 * tolerance * unit[:, None]
             root = np.where(at_bound, bound, root)
     root = np.clip(root, family.lower, family.upper)
-    return root.reshape(params.shape[1], units, -1)
+    return root.reshape(params.shape[1], units, levels.shape[-1])
 
 
 def _whole(family: Family, parts: list[Array], root: Array, level: Array) -> Array:
@@ -255,12 +255,13 @@ def crps(family: Family, params: Array, y: Array) -> Array:
     counts by the sum over all of them.
     """
     family, parts = _single_outputs(family, params)
-    values = y.reshape(-1)
+    known = np.isfinite(y)
+    values = np.where(known, y, 0.0).reshape(-1)
     if family.discrete:
         score = _count_crps(family, parts, values)
     else:
         score = _smooth_crps(family, parts, values)
-    return score.reshape(y.shape)
+    return np.where(known, score.reshape(y.shape), np.abs(y))
 
 
 # Standard deviations beyond which nothing is expected.
@@ -338,8 +339,10 @@ def _count_crps(family: Family, parts: list[Array], y: Array) -> Array:
     """
     mean, std, _ = _moments(family, parts)
     wide = std > _WIDE_COUNTS
-    last = np.where(wide, _FIRST_COUNTS - 1, np.ceil(np.maximum(mean + _FAR * std, y)))
-    total = np.maximum(-y, 0.0)
+    last = np.ceil(mean + _FAR * std)
+    inside = np.clip(y, 0.0, last)
+    total, y = np.abs(y - inside), inside
+    last = np.where(wide, _FIRST_COUNTS - 1, last)
     for count, height in _heights(family, parts):
         total += np.where(count <= last, (height - (count >= y)) ** 2, 0.0)
         if count >= last.max() or (count >= y.max() and height.min() > 1.0 - 1e-9):

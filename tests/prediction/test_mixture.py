@@ -168,6 +168,24 @@ def test_crps_of_one_pass_is_that_of_the_family():
         np.testing.assert_allclose(found, to_numpy(expected), rtol=1e-4)
 
 
+def test_crps_of_a_target_that_is_missing_infinite_or_far_away():
+    """Neither searches on forever, nor takes the other rows along."""
+    params = {"normal": [0.0, 1.0], "poisson": [3.0], "negative_binomial": [3.0, 2.0]}
+    y = np.array([1.0, np.nan, np.inf, 1e9])
+    for family, row in params.items():
+        found = uq.Prediction(np.tile(row, (2, 4, 1)), family).crps(y)[:, 0]
+        alone = uq.Prediction(np.tile(row, (2, 1, 1)), family).crps(y[:1])[0, 0]
+        np.testing.assert_allclose(found[0], alone, rtol=1e-6)
+        np.testing.assert_array_equal(found[1:3], [np.nan, np.inf])
+        np.testing.assert_allclose(found[3], 1e9, rtol=1e-7)
+
+
+def test_no_rows_have_no_quantiles():
+    prediction = normal_mixture(rows=3)[:0]
+    assert prediction.interval(0.9)[0].shape == (0, 1)
+    assert prediction.mean.shape == (0, 1)
+
+
 def test_crps_in_slices_is_the_same(monkeypatch):
     samples = np.abs(np.random.default_rng(0).normal(size=(6, 40, 3, 4))) + 0.1
     y = np.ones((40, 3, 2))
