@@ -64,7 +64,7 @@ def convert(
         # The config comes from a live model, not from a file.
         copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
     if model.built and not copy.built:
-        copy.build(model.input_shape)
+        copy.build(**_keras.build_shapes(model))
     for layer in _left(copy, replaced, whole):
         raise ValueError(
             "`model` must be described by its config. A layer to replace is "

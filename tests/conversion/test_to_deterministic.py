@@ -230,6 +230,21 @@ def test_the_members_of_an_ensemble_are_converted():
     )
 
 
+def test_an_ensemble_of_trained_models():
+    """It is built, unlike the ensemble that is made of its config."""
+    members = [
+        keras.Sequential([keras.Input((3,)), uq.DenseVariational(2, **KL)])
+        for _ in range(2)
+    ]
+    ensemble = uq.Ensemble.from_models(members)
+    ensemble(X)
+    plain = uq.to_deterministic(ensemble)
+    expected = [to_numpy(uq.to_deterministic(m)(X)) for m in members]
+    np.testing.assert_allclose(
+        to_numpy(plain(X)), np.stack(expected, axis=1), rtol=1e-6
+    )
+
+
 def test_hidden_random_layer_is_an_error():
     """A layer that makes a random layer itself: its config does not tell."""
 
