@@ -11,6 +11,7 @@ from keras_uq_layers import registration
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Tensor
+from keras_uq_layers.prediction import Moments
 from keras_uq_layers.prediction import Prediction
 
 
@@ -44,13 +45,26 @@ class Calibrator:
 
 def check_prediction(prediction: Any) -> Prediction:
     """The argument itself, if it is a `Prediction`."""
-    if not isinstance(prediction, Prediction):
+    if isinstance(prediction, Prediction):
+        return prediction
+    if isinstance(prediction, Moments):
         raise ValueError(
-            "`prediction` must be a `uq.Prediction`, from `uq.predict` or, for an "
-            "array of params, `uq.Prediction(params[None], family)`. "
+            "`prediction` must be a `uq.Prediction` with its samples: call "
+            "`uq.predict` with keep_samples=True. "
             f"Received: an object of class {type(prediction).__name__}"
         )
-    return prediction
+    raise ValueError(
+        "`prediction` must be a `uq.Prediction`, from `uq.predict` or, for an "
+        "array of params, `uq.Prediction(params[None], family)`. "
+        f"Received: an object of class {type(prediction).__name__}"
+    )
+
+
+def check_moments(prediction: Any) -> Moments:
+    """The argument itself, if it has a mean and a standard deviation."""
+    if isinstance(prediction, Moments):
+        return prediction
+    return check_prediction(prediction)
 
 
 def to_array(tensor: Tensor) -> Array:

@@ -9,10 +9,11 @@ from keras_uq_layers._typing import Floats
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.calibration._base import Calibrator
 from keras_uq_layers.calibration._base import as_rows
+from keras_uq_layers.calibration._base import check_moments
 from keras_uq_layers.calibration._base import check_prediction
 from keras_uq_layers.calibration._base import conformal_quantile
 from keras_uq_layers.calibration._base import targets
-from keras_uq_layers.prediction import Prediction
+from keras_uq_layers.prediction import Moments
 from keras_uq_layers.registration import register
 
 
@@ -33,14 +34,15 @@ class _Conformal(Calibrator):
                 )
             self.threshold = found
 
-    def _scores(self, prediction: Prediction, y: Tensor) -> Array:
+    def _scores(self, prediction: Moments, y: Tensor) -> Array:
         raise NotImplementedError
 
-    def fit(self, prediction: Prediction, y: Tensor) -> Self:
+    def fit(self, prediction: Moments, y: Tensor) -> Self:
         """Sets the threshold from data that the model was not trained on.
 
         Args:
-            prediction: A `Prediction` of N examples.
+            prediction: A `Prediction` of N examples. `SplitConformal` needs its
+                mean and std alone, and takes `Moments`, too.
             y: Targets `(N, D)`, or `(N,)` where `D` is 1.
 
         Returns:
@@ -51,7 +53,7 @@ class _Conformal(Calibrator):
                 finite, or there are too few points for the level: at least
                 `level / (1 - level)`, 9 for 0.9, 19 for 0.95, 99 for 0.99.
         """
-        scores = self._scores(check_prediction(prediction), y)
+        scores = self._scores(prediction, y)
         self.threshold = conformal_quantile(as_rows(scores), self.level)
         return self
 
@@ -103,14 +105,14 @@ class SplitConformal(_Conformal):
 
     smallest = 0.0
 
-    def _scores(self, prediction: Prediction, y: Tensor) -> Array:
-        mean, std = prediction.mean, prediction.std
+    def _scores(self, prediction: Moments, y: Tensor) -> Array:
+        mean, std = check_moments(prediction).mean, prediction.std
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.abs(targets(y, mean.shape) - mean) / std
 
-    def interval(self, prediction: Prediction) -> tuple[Array, Array]:
+    def interval(self, prediction: Moments) -> tuple[Array, Array]:
         """Lower and upper ends, two arrays `(N, D)`, in the unit of y."""
-        mean = check_prediction(prediction).mean
+        mean = check_moments(prediction).mean
         half = self._of_outputs(self.threshold, mean.shape[-1]) * prediction.std
         return mean - half, mean + half
 
@@ -153,12 +155,12 @@ class ConformalQuantile(_Conformal):
         NeurIPS, arXiv:1905.03222.
     """
 
-    def _scores(self, prediction: Prediction, y: Tensor) -> Array:
-        lower, upper = prediction.interval(self.level)
+    def _scores(self, prediction: Moments, y: Tensor) -> Array:
+        lower, upper = check_prediction(prediction).interval(self.level)
         y = targets(y, lower.shape)
         return np.maximum(lower - y, y - upper)
 
-    def interval(self, prediction: Prediction) -> tuple[Array, Array]:
+    def interval(self, prediction: Moments) -> tuple[Array, Array]:
         """Lower and upper ends, two arrays `(N, D)`, in the unit of y."""
         lower, upper = check_prediction(prediction).interval(self.level)
         threshold = self._of_outputs(self.threshold, lower.shape[-1])

@@ -8,10 +8,10 @@ from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.calibration._base import Calibrator
-from keras_uq_layers.calibration._base import check_prediction
+from keras_uq_layers.calibration._base import check_moments
 from keras_uq_layers.calibration._base import conformal_quantile
 from keras_uq_layers.calibration._base import to_array
-from keras_uq_layers.prediction import Prediction
+from keras_uq_layers.prediction import Moments
 from keras_uq_layers.registration import register
 
 
@@ -71,12 +71,12 @@ class AdaptivePredictionSets(Calibrator):
         if threshold is not None:
             self.threshold = arguments.non_negative_float("threshold", threshold)
 
-    def fit(self, prediction: Prediction, y: Tensor) -> Self:
+    def fit(self, prediction: Moments, y: Tensor) -> Self:
         """Sets the threshold from data that the model was not trained on.
 
         Args:
-            prediction: A `Prediction` of N examples, of the family
-                `"categorical"`, or `"bernoulli"` with one output.
+            prediction: A `Prediction` or `ClassMoments` of N examples, of the
+                family `"categorical"`, or `"bernoulli"` with one output.
             y: Labels `(N,)` or `(N, 1)`, whole numbers from 0 to `K - 1`.
 
         Returns:
@@ -95,7 +95,7 @@ class AdaptivePredictionSets(Calibrator):
         )
         return self
 
-    def sets(self, prediction: Prediction) -> Array:
+    def sets(self, prediction: Moments) -> Array:
         """Which classes are in the set of each example: booleans `(N, K)`."""
         threshold = self._require_fit(self.threshold)
         return self._scores(_probabilities(prediction), offset=1) <= threshold + 1e-12
@@ -121,9 +121,9 @@ class AdaptivePredictionSets(Calibrator):
         }
 
 
-def _probabilities(prediction: Prediction) -> Array:
+def _probabilities(prediction: Moments) -> Array:
     """Probabilities of the classes, `(N, K)`; of no and yes for a Bernoulli."""
-    family, p = check_prediction(prediction).family, prediction.mean
+    family, p = check_moments(prediction).family, prediction.mean
     if isinstance(family, families.Bernoulli) and p.ndim == 2 and p.shape[1] == 1:
         return np.concatenate([1.0 - p, p], axis=1)
     if not isinstance(family, families.Categorical) or p.ndim != 2:

@@ -16,6 +16,7 @@ from keras_uq_layers.calibration.prediction_sets import labels
 from keras_uq_layers.families._tag import attach_family
 from keras_uq_layers.families._tag import attached_family
 from keras_uq_layers.numerics import at_least_float32
+from keras_uq_layers.prediction import Moments
 from keras_uq_layers.registration import register
 
 _RANGE = 1e4
@@ -103,6 +104,12 @@ class TemperatureScaling(keras.layers.Layer):
                 likely class (the best would be 0), or where the logits
                 predict the labels no better than chance (infinity).
         """
+        if isinstance(logits, Moments):
+            raise ValueError(
+                "`logits` must be an array, such as `model.predict(x)` of a model "
+                "that ends in logits: the mean of several passes has none. "
+                f"Received: an object of class {type(logits).__name__}"
+            )
         logits = to_array(logits)
         if logits.ndim != 2 or len(logits) < 1 or not np.isfinite(logits).all():
             raise ValueError(

@@ -92,6 +92,18 @@ def test_a_narrower_interval_does_not_turn_inside_out():
     np.testing.assert_array_equal(lower, upper)
 
 
+def test_moments_are_enough_for_a_mean_and_a_std():
+    x, y = data(99)
+    whole = wrong(x)
+    parts = (whole.mean, whole.aleatoric_std**2, whole.epistemic_std**2)
+    moments = uq.Moments(*parts, "normal", passes=1)
+    found = SplitConformal().fit(moments, y).interval(moments)
+    expected = SplitConformal().fit(whole, y).interval(whole)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match="with its samples: .* keep_samples=True"):
+        ConformalQuantile().fit(moments, y)
+
+
 def test_errors():
     x, y = data(50)
     with pytest.raises(ValueError, match=r"`level` must be inside \(0, 1\)"):

@@ -57,6 +57,16 @@ def test_a_bernoulli_has_the_classes_no_and_yes():
     np.testing.assert_array_equal(*found)
 
 
+def test_moments_of_classes_are_enough():
+    logits = np.random.default_rng(0).normal(size=(1, 40, 3))
+    whole, y = uq.ClassPrediction(logits, "categorical"), np.arange(40) % 3
+    parts = (whole.mean, whole.aleatoric_std**2, whole.epistemic_std**2)
+    moments = uq.ClassMoments(*parts, whole.expected_entropy, "categorical", 1)
+    found = AdaptivePredictionSets().fit(moments, y).sets(moments)
+    expected = AdaptivePredictionSets().fit(whole, y).sets(whole)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_errors():
     for bad in (np.full(50, 2), np.full(50, -1), np.full(50, 0.5)):
         with pytest.raises(ValueError, match="`y` must hold labels from 0 to 1"):

@@ -44,6 +44,9 @@ def test_errors():
     for bad in (0.0, -1.0, np.nan):
         with pytest.raises(ValueError, match="`temperature` must be a positive"):
             uq.TemperatureScaling(temperature=bad)
+    prediction = uq.Prediction(p[None], "categorical")
+    with pytest.raises(ValueError, match="`logits` must be an array, such as"):
+        uq.TemperatureScaling().fit(prediction, np.ones(50))
     with pytest.raises(ValueError, match="no best temperature"):
         uq.TemperatureScaling().fit(p * [[1, 2]], np.ones(50))
     family = uq.families.Categorical(from_logits=False)
