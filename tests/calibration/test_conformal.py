@@ -100,7 +100,7 @@ def test_moments_are_enough_for_a_mean_and_a_std():
     found = SplitConformal().fit(moments, y).interval(moments)
     expected = SplitConformal().fit(whole, y).interval(whole)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    with pytest.raises(ValueError, match="with its samples: .* keep_samples=True"):
+    with pytest.raises(ValueError, match=r"its samples: .* keep_samples=True"):
         ConformalQuantile().fit(moments, y)
 
 
