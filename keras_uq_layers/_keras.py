@@ -335,9 +335,10 @@ def notes_probabilities_in_steps() -> bool:
 
 
 def called_in_training(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers that a functional graph calls with `training=True`.
+    """Random layers of Keras that a functional graph calls with `training=True`.
 
-    Seen in Keras 3.15: each call of a layer is a node with its arguments.
+    Layers with such layers inside, such as nested models, are among them. Seen
+    in Keras 3.15: each call of a layer is a node with its arguments.
     """
     return [
         operation
@@ -345,6 +346,7 @@ def called_in_training(model: keras.Model) -> list[keras.layers.Layer]:
         for operation in getattr(part, "operations", [])
         for node in operation._inbound_nodes
         if _asks_for_training(operation, node.arguments.kwargs)
+        and any(is_keras(p) and seed_generators_of(p) for p in all_layers(operation))
     ]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_uq_layers import _keras
 from keras_uq_layers import arguments
 from keras_uq_layers import families
 from keras_uq_layers._typing import Config
@@ -54,8 +55,9 @@ def serving_model(
         dict of tensors `(batch, ..., D)`, in the unit of y.
 
     Raises:
-        ValueError: `model` is not built or subclassed, its output does not
-            fit the family, or `level` is outside (0, 1).
+        ValueError: `model` is not built or subclassed, calls a random layer
+            of Keras with `training=True`, has an output that does not fit the
+            family, or `level` is outside (0, 1).
 
     Example:
 
@@ -73,6 +75,13 @@ def serving_model(
             "model",
             "a built Sequential or Functional Keras model, or an `Ensemble` of them",
             model,
+        )
+    for layer in _keras.called_in_training(model):
+        raise ValueError(
+            "`model` must not call a random layer with `training=True`, which Keras "
+            "ignores in `predict` and in a saved model. Give "
+            "`uq.to_deterministic(uq.to_mc_dropout(model))` for a fixed answer. "
+            f"Received: {layer}"
         )
     outputs = members[0].outputs
     if len(outputs) != 1:

@@ -178,14 +178,37 @@ def test_serving_models_of_classes_have_no_interval():
     assert set(uq.serving_model(model, "categorical")(X)) == {"mean", "std"}
 
 
+def test_dropout_that_keras_would_switch_off_is_not_served():
+    """`uq.predict` draws from it; a saved model would not."""
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dropout(0.5)(inputs, training=True)
+    model = keras.Model(inputs, uq.DistributionHead(1)(hidden))
+    with pytest.raises(ValueError, match="must not call a random layer with `training"):
+        uq.serving_model(model)
+    fixed = uq.to_deterministic(uq.to_mc_dropout(model))
+    x = np.ones((2, 3), "float32")
+    mean = uq.serving_model(fixed).predict(x, verbose=0)["mean"]
+    np.testing.assert_allclose(mean, model.predict(x, verbose=0)[:, :1], rtol=1e-5)
+
+
+def test_a_model_in_float64_is_served():
+    model = keras.Sequential(
+        [keras.Input((3,)), uq.DistributionHead(1, "gamma", dtype="float64")]
+    )
+    served = uq.serving_model(model)(np.ones((2, 3)))
+    assert keras.backend.standardize_dtype(served["lower"].dtype) == "float64"
+
+
 def test_what_cannot_be_served():
     model = model_of(uq.DistributionHead(1))
     with pytest.raises(ValueError, match="`level` must be inside"):
         uq.serving_model(model, level=1.0)
     with pytest.raises(ValueError, match="`model` must be a built"):
         uq.serving_model(keras.Sequential([uq.DistributionHead(1)]))
-    with pytest.raises(ValueError, match="blocks"):
+    with pytest.raises(ValueError, match="the family of the model's head"):
         uq.serving_model(model, "student_t")
+    with pytest.raises(ValueError, match="blocks"):
+        uq.serving_model(model_of(keras.layers.Dense(3)), "normal")
     twice = keras.Model(model.inputs, [model.outputs[0], model.outputs[0]])
     with pytest.raises(ValueError, match="one output"):
         uq.serving_model(twice)

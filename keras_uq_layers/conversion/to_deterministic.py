@@ -49,7 +49,11 @@ def to_deterministic(model: keras.Model) -> keras.Model:
     for layer in _keras.all_layers(model):
         _check_layer(layer)
     for layer in _keras.called_in_training(model):
-        _check_call_in_training(layer)
+        raise ValueError(
+            "`model` must not call a random layer with `training=True`, which stays "
+            "random at inference. Give `uq.to_mc_dropout(model)`, whose layers have "
+            f"a deterministic counterpart. Received: {layer}"
+        )
     return _walk.convert(model, _has_protocol, _counterpart, _set_mean_weights)
 
 
@@ -62,15 +66,6 @@ def _check_layer(layer: keras.layers.Layer) -> None:
             f"{type(layer).__name__} draws random numbers. Give it a method "
             "`deterministic()` that returns a layer and its weights, or None. "
             f"Received: {layer}"
-        )
-
-
-def _check_call_in_training(layer: keras.layers.Layer) -> None:
-    if any(_keras.seed_generators_of(part) for part in _keras.all_layers(layer)):
-        raise ValueError(
-            "`model` must not call a random layer with `training=True`, which "
-            "stays random at inference. Use `uq.MCDropout` instead, which has a "
-            f"deterministic counterpart. Received: {layer}"
         )
 
 

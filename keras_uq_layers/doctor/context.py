@@ -170,11 +170,15 @@ class Context:
     # Further passes
 
     def call(self, training: bool, x: Any = None) -> Any:
-        """Calls the model, in training or not, on its batch or another one."""
+        """Calls the model, in training or not, on its batch or another one.
+
+        As in `uq.predict`, a layer called with `training=True` stays random.
+        """
         x = self.x if x is None else x
-        if _keras.takes_training(self.model):
-            return self.model(x, training=training)
-        return self.model(x)
+        with _keras.keeping_recorded_training():
+            if _keras.takes_training(self.model):
+                return self.model(x, training=training)
+            return self.model(x)
 
     def passed(self, training: bool, draw: int | None = None, x: Any = None) -> Any:
         """Outputs of one pass, as NumPy. Each `draw` has other random numbers."""

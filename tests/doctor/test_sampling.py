@@ -46,6 +46,13 @@ def test_what_is_random_at_inference_is_noted(only_training, code):
     assert code in diagnosis.codes
 
 
+def test_dropout_called_in_training_is_random_at_inference():
+    inputs = keras.Input(X.shape[1:])
+    hidden = layers.Dropout(0.5)(inputs, training=True)
+    model = keras.Model(inputs, layers.Dense(1)(hidden))
+    assert "samples-at-inference" in uq.diagnose(model, X, Y, "mse").codes
+
+
 class NoConfig(layers.Layer):
     def __init__(self, factor, function):
         super().__init__()
