@@ -109,5 +109,6 @@ def monotone_root(
 
 def _power_of_two(exponent: Tensor) -> Tensor:
     # Not exact on every backend; a bracket need not be, but a whole number is.
-    value = ops.exp2(exponent)
+    # Not `ops.exp2`, which in a graph of TensorFlow knows float32 alone.
+    value = ops.power(ops.full_like(exponent, 2.0), exponent)
     return ops.where(value >= 1.0, ops.round(value), value)

@@ -25,7 +25,7 @@ from keras_uq_layers.numerics.dtypes import to_numpy
 _CHUNK = 2**22
 # Of a root, in standard deviations of the mixture.
 _TOLERANCE = 1e-10
-_COUNT_TOLERANCE = 1e-3
+_COUNT_TOLERANCE = 0.1
 
 
 def by_rows(function: Callable[..., Any], params: Array, *others: Array) -> Any:
@@ -255,6 +255,11 @@ def crps(family: Family, params: Array, y: Array) -> Array:
     counts by the sum over all of them.
     """
     family, parts = _single_outputs(family, params)
+    if np.isnan(_moments(family, parts)[1]).all():
+        raise NotImplementedError(
+            "The CRPS of a mixture needs a mean and a variance, which the family "
+            f"{family!r} does not have. Use `log_prob` or a pinball loss instead."
+        )
     known = np.isfinite(y)
     values = np.where(known, y, 0.0).reshape(-1)
     if family.discrete:

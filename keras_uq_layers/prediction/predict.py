@@ -159,6 +159,9 @@ def predict(
     x, plan, shape = _plan(model, x, arrays)
     family = family_of(model, family)
     _check_fit(model, family, shape)
+    if not keep_samples:
+        # A family without moments says so here, not from within the graph.
+        family.variance(ops.ones((1, shape[-1])))
     if samples is not None and samples > 1 and not plan.random:
         _warn_of_no_randomness(model, samples)
     sampler = _sampler(model, samples or _DEFAULT_SAMPLES, plan, family, keep_samples)

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from backend import to_numpy
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,6 +179,18 @@ def test_crps_of_a_target_that_is_missing_infinite_or_far_away():
         np.testing.assert_allclose(found[0], alone, rtol=1e-6)
         np.testing.assert_array_equal(found[1:3], [np.nan, np.inf])
         np.testing.assert_allclose(found[3], 1e9, rtol=1e-7)
+
+
+def test_a_family_without_a_variance_says_so():
+    params = np.tile([0.0, 1.0], (2, 3, 1))
+    for family in (uq.families.StudentT(1.5), uq.families.Quantiles([0.1, 0.9])):
+        with pytest.raises(NotImplementedError, match="needs a mean and a variance"):
+            uq.Prediction(params, family).crps(np.zeros(3))
+    quantiles = keras.Sequential(
+        [keras.Input((2,)), uq.DistributionHead(1, uq.families.Quantiles([0.1, 0.9]))]
+    )
+    with pytest.raises(NotImplementedError, match=r"^The family 'quantiles' has no"):
+        uq.predict(quantiles, np.ones((3, 2)), keep_samples=False, verbose=0)
 
 
 def test_no_rows_have_no_quantiles():
