@@ -101,8 +101,8 @@ class SpatialMCDropout2D(SpatialMonteCarloDropout):
     output = inputs * keep / (1 - rate),  one keep per example and channel
     ```
 
-    It is `keras.layers.SpatialDropout2D` that always acts as in training. See
-    `uq.SpatialMCDropout1D` for the reason and the arguments.
+    It is `keras.layers.SpatialDropout2D` that always acts as in training.
+    See `uq.SpatialMCDropout1D` for the reason and the arguments.
 
     Call arguments:
         inputs: Tensor of rank 4.
@@ -133,8 +133,8 @@ class SpatialMCDropout3D(SpatialMonteCarloDropout):
     output = inputs * keep / (1 - rate),  one keep per example and channel
     ```
 
-    It is `keras.layers.SpatialDropout3D` that always acts as in training. See
-    `uq.SpatialMCDropout1D` for the reason and the arguments.
+    It is `keras.layers.SpatialDropout3D` that always acts as in training.
+    See `uq.SpatialMCDropout1D` for the reason and the arguments.
 
     Call arguments:
         inputs: Tensor of rank 5.

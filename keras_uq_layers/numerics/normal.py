@@ -211,16 +211,16 @@ def log_ndtr_scaled(z: Tensor) -> Tensor:
     """
     z = widen(z)
     wide = "float64" in str(z.dtype)
-    edge = -20.0 if wide else -8.0
+    # As many steps of the continued fraction as the edge needs.
+    edge, steps = (-6.0, 24) if wide else (-4.0, 15)
     far = z < edge
     near = ops.where(far, -ops.ones_like(z), z)
     near_value = (0.5 * near) * near + ops.log(Phi(near))
-    away = ops.where(far, z, edge * ops.ones_like(z))
-    inverse = ops.square(1.0 / away)
-    # 1 - 1/z^2 + 3/z^4 - 15/z^6 ...: the tail of the continued integration by
-    # parts; the first term left out is below the rounding error at the edge.
-    series = ops.zeros_like(z)
-    for k in range(9 if wide else 7, 0, -1):
-        series = -(2 * k - 1) * inverse * (1.0 + series)
-    far_value = ops.log1p(series) - ops.log(-away) - 0.5 * math.log(2.0 * math.pi)
+    # phi(z) / Phi(z) = -z + 1 / (-z + 2 / (-z + 3 / ...)). Its gradient keeps the
+    # digits of phi / Phi + z, in which the large terms cancel.
+    away = -ops.where(far, z, edge * ops.ones_like(z))
+    ratio = away
+    for k in range(steps, 0, -1):
+        ratio = away + k / ratio
+    far_value = -ops.log(ratio) - 0.5 * math.log(2.0 * math.pi)
     return ops.where(far, far_value, near_value)

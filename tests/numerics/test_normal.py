@@ -18,6 +18,7 @@ from strategies import probabilities
 from strategies import reals
 
 from keras_uq_layers import numerics
+from keras_uq_layers.numerics.normal import log_ndtr_scaled
 
 
 def standard(y, loc, scale):
@@ -222,3 +223,17 @@ def test_log_ndtr(z):
     assert abs(got - scipy.special.log_ndtr(z)) <= tolerance * max(
         1, abs(scipy.special.log_ndtr(z))
     )
+
+
+@pytest.mark.parametrize("dtype", ["float32", *["float64"] * has_float64()])
+def test_the_slope_of_the_scaled_tail_keeps_its_digits(dtype):
+    """`phi / Phi + z` cancels far below 0, where it is about `-1 / z`."""
+    z = -np.geomspace(0.1, 1e6, 200).astype(dtype)
+    _, (slope,) = value_and_gradients(lambda z: log_ndtr_scaled(z), z)
+    eps = np.finfo(dtype).eps
+    with mp.workdps(60):
+        for at, got in zip(z.tolist(), slope.tolist(), strict=True):
+            exact = mp.npdf(at) / mp.ncdf(at) + mp.mpf(at)
+            # Where the large terms are taken apart, they are below 7.
+            lost = 8 * eps * abs(at) if at > -7 else 0
+            assert abs(got - exact) <= 16 * eps * exact + lost, at
