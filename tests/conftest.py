@@ -21,6 +21,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile("quick", settings.get_profile("ci"), max_examples=8)
+# On JAX nearly every example compiles anew.
+settings.register_profile("few", settings.get_profile("ci"), max_examples=4)
 settings.register_profile("thorough", deadline=None, max_examples=2000)
 
 # The longest tests, the longest first: a worker that begins one of them last

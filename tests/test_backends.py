@@ -67,7 +67,7 @@ def start(backend, *command):
             "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]),
             "KERAS_BACKEND": backend,
             "JAX_ENABLE_X64": "1",
-            "HYPOTHESIS_PROFILE": "quick",
+            "HYPOTHESIS_PROFILE": "few" if backend == "jax" else "quick",
             # Most of the time goes into compiling what runs once.
             "XLA_FLAGS": "--xla_backend_optimization_level=0",
         },
