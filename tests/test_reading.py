@@ -186,6 +186,8 @@ def test_a_name_is_not_enough_where_a_step_cannot_see_a_softmax():
     model.compile(loss=uq.losses.NegativeLogLikelihood("categorical"))
     with pytest.raises(ValueError, match=r"uq.families.Categorical\(\) for logits"):
         model.fit(X, np.arange(8) % 3, verbose=0)
+    # A failed fit of Keras leaves its model without weights on JAX.
+    model = sequential(layers.Dense(3, "softmax"))
     model.compile(loss=uq.losses.NegativeLogLikelihood(Categorical(False)))
     model.fit(X, np.arange(8) % 3, verbose=0)
     head = sequential(uq.DistributionHead(3, "categorical"))
