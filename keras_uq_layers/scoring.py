@@ -70,6 +70,8 @@ def scored(
     shape = ops.shape(params)[:-1]
 
     def spread(tensor: Any) -> Any:
-        return None if tensor is None else ops.broadcast_to(tensor, shape)
+        # A copy: Keras multiplies weights by a mask in place, which PyTorch
+        # refuses for a broadcast view.
+        return None if tensor is None else ops.copy(ops.broadcast_to(tensor, shape))
 
     return Scored(y, params, spread(weights), spread(mask), spread(valid))

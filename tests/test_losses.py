@@ -294,3 +294,15 @@ class TestConstantNormal:
     def test_another_width(self):
         with pytest.raises(ValueError, match="`y_test` must have 1 output"):
             constant_normal_nll(np.arange(5.0), np.ones((3, 2)))
+
+
+def test_weights_of_examples_in_a_masked_series():
+    """Keras multiplies the weights by the mask in place."""
+    y, params, *_ = data((4, 3))
+    mask = np.array([[True, True, False]] * 4)
+    weights = np.array([1.0, 2.0, 3.0, 4.0])
+    loss = NegativeLogLikelihood("normal")
+    found = float(loss(y, Masked(mask)(params), weights))
+    single = to_numpy(NegativeLogLikelihood("normal", reduction=None)(y, params))
+    expected = (single * weights[:, None])[mask].mean()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
