@@ -95,8 +95,9 @@ def test_laplace_crps_is_the_integral_of_the_squared_cdf_error(y, loc, scale):
     law = scipy.stats.laplace(loc, scale)
     left = scipy.integrate.quad(lambda t: law.cdf(t) ** 2, -60, y, limit=200)[0]
     right = scipy.integrate.quad(lambda t: law.sf(t) ** 2, y, 60, limit=200)[0]
-    value = of_parts(LAPLACE, "crps")(*np.array([y, loc, scale]))
-    assert abs(float(value) - left - right) < 1e-7
+    # Arrays: PyTorch makes float32 of a number.
+    value = of_parts(LAPLACE, "crps")(*np.array([[y], [loc], [scale]]))
+    assert abs(float(value[0]) - left - right) < 1e-7
 
 
 def quantile_exact(p, loc, scale):
@@ -184,8 +185,9 @@ def test_normal_crps_is_the_integral_of_the_squared_cdf_error(y, loc, scale):
     law = scipy.stats.norm(loc, scale)
     left = scipy.integrate.quad(lambda t: law.cdf(t) ** 2, -40, y, epsabs=1e-12)[0]
     right = scipy.integrate.quad(lambda t: law.sf(t) ** 2, y, 40, epsabs=1e-12)[0]
-    value = of_parts(NORMAL, "crps")(*np.array([y, loc, scale]))
-    assert abs(float(value) - left - right) < 1e-8
+    # Arrays: PyTorch makes float32 of a number.
+    value = of_parts(NORMAL, "crps")(*np.array([[y], [loc], [scale]]))
+    assert abs(float(value[0]) - left - right) < 1e-8
 
 
 FUNCTIONS = [
