@@ -40,15 +40,23 @@ LONGEST = (
 # Files without a training, which take long all the same: marked as slow.
 SLOW = (
     "doctor/test_healthy.py",
+    "families/test_all_families.py",
     "families/test_exact.py",
     "layers/test_harness.py",
+    "layers/test_variational_wrapper.py",
+    "prediction/test_passes.py",
     "test_benchmarks.py::test_uci_on_jax",
     "test_devices.py",
+    "test_ensemble.py",
     "prediction/test_every_family.py",
     "test_from_head_to_plots.py",
     "test_export.py",
     "test_precision.py",
     "test_saved_files.py",
+    "test_structure.py::test_no_tensorflow",
+    "test_structure.py::test_the_check_of_the_import",
+    "test_structure.py::test_the_import_adds",
+    "test_tools.py",
 )
 
 
