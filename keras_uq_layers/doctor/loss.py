@@ -226,8 +226,12 @@ def _halves(call: Call) -> tuple[Array, Array, Callable[[Array, Array], Any]] | 
         return loc, s, lambda a, b: tree.pack_sequence_as(call.args, [a, b])
     if given == [(*made[:-1], 2 * made[-1])]:
         loc, s = np.split(to_numpy(tensors[0]), 2, axis=-1)
-        joined = lambda a, b: [np.concatenate([a, b], axis=-1)]  # noqa: E731
-        return loc, s, lambda a, b: tree.pack_sequence_as(call.args, joined(a, b))
+
+        def joined(a, b):
+            both = np.concatenate([a, b], axis=-1)
+            return tree.pack_sequence_as(call.args, [both])
+
+        return loc, s, joined
     return None
 
 

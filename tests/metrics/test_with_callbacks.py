@@ -54,7 +54,7 @@ def test_callbacks_know_which_end_is_better(metric, tmp_path):
         if isinstance(family, uq.families.Quantiles)
         else uq.losses.NegativeLogLikelihood()
     )
-    model.compile("sgd", loss, metrics=[metric], run_eagerly=False)
+    model.compile("sgd", loss, metrics=[metric])
     watched = callbacks(f"val_{metric.name}", tmp_path)
     fit = {"validation_data": (x, y), "epochs": 2, "verbose": 0}
     if type(metric).__name__ in WITHOUT:
