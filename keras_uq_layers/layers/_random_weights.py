@@ -69,7 +69,20 @@ class RandomWeights:
             seed=self.seed,
         )
         for name, prior in self.priors.items():
-            prior.build(add_wide_weight, f"{name or 'weights'}_prior")
+            prior.build(add_wide_weight, f"{name or 'weights'}_prior", self._of(prior))
+
+    def _prior_of(self, name: str) -> Prior:
+        return self.priors.get(name) or self.priors[None]
+
+    def _of(self, prior: Prior) -> dict[str, keras.Variable]:
+        """The posterior means of the weights that have a prior, by name."""
+        means = self.posterior.mean_weights
+        return {name: means[name] for name in means if self._prior_of(name) is prior}
+
+    def center_priors(self) -> None:
+        """Moves each prior with `loc="initial_weights"` to the posterior means."""
+        for prior in self.priors.values():
+            prior.center(self._of(prior))
 
     def kl(self) -> Tensor:
         """KL divergence from the posterior to the priors, in nats: a scalar."""
@@ -80,9 +93,10 @@ class RandomWeights:
         # weights plus the correlation between them.
         kl = posterior.total_correlation()
         for name, weight in posterior.mean_weights.items():
-            prior = self.priors.get(name) or self.priors[None]
             mean = ops.cast(weight, scales[name].dtype)
-            kl = kl + prior.kl(mean, scales[name], draws.get(name))
+            kl = kl + self._prior_of(name).kl(
+                mean, scales[name], draws.get(name), weight=name
+            )
         return kl
 
     def draw(self, stream: int = 0) -> dict[str, Tensor]:

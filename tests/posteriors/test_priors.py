@@ -1,8 +1,10 @@
 """Priors: closed forms, Monte Carlo, and a scale that is learned."""
 
+import keras
 import numpy as np
 import pytest
 import scipy.stats
+from backend import to_numpy
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
@@ -74,3 +76,118 @@ def test_learned_prior_scale_reaches_the_empirical_bayes_optimum():
         assert float(prior.scale) == pytest.approx(factor * best, rel=1e-4)
         values.append(float(layer.kl()))
     assert values[1] < min(values[0], values[2])
+
+
+# The centre of a prior
+
+
+PRIORS = {
+    "normal": lambda **options: uq.priors.NormalPrior(0.7, **options),
+    "scale_mixture": lambda **options: uq.priors.ScaleMixturePrior(0.3, **options),
+}
+SAMPLE = np.random.default_rng(3)
+MEANS = SAMPLE.normal(size=(4, 3)).astype("float32")
+SCALES = np.exp(SAMPLE.normal(size=(4, 3))).astype("float32")
+DRAWS = (MEANS + SCALES * SAMPLE.normal(size=(4, 3))).astype("float32")
+CENTERS = SAMPLE.normal(size=(4, 3)).astype("float32")
+
+
+def kl_of(prior, loc=MEANS, scale=SCALES, draw=DRAWS):
+    return float(prior.kl(*map(ops.convert_to_tensor, (loc, scale, draw))))
+
+
+def test_every_prior_has_a_test_of_its_centre():
+    classes = {
+        getattr(uq.priors, name).name
+        for name in uq.priors.__all__
+        if isinstance(getattr(uq.priors, name), type)
+    }
+    assert classes - {""} == set(PRIORS)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("loc", [0.4, CENTERS], ids=["number", "array"])
+def test_moving_prior_and_posterior_alike_changes_nothing(name, loc):
+    moved = kl_of(PRIORS[name](loc=loc), MEANS + loc, SCALES, DRAWS + loc)
+    assert moved == pytest.approx(kl_of(PRIORS[name]()), rel=1e-5)
+    assert kl_of(PRIORS[name](loc=loc)) != pytest.approx(kl_of(PRIORS[name]()), 1e-3)
+
+
+def test_the_kl_to_a_centred_normal_is_the_closed_form():
+    expected = (
+        np.log(0.7 / SCALES) + (SCALES**2 + (MEANS - CENTERS) ** 2) / (2 * 0.7**2) - 0.5
+    ).sum()
+    assert kl_of(PRIORS["normal"](loc=CENTERS)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_kl_to_a_centred_mixture_is_that_of_its_densities():
+    """The entropy in closed form, the other term at the draw."""
+    norm = scipy.stats.norm
+    p = np.log(
+        0.3 * norm(CENTERS, 1.0).pdf(DRAWS) + 0.7 * norm(CENTERS, 0.1).pdf(DRAWS)
+    )
+    expected = -(norm(MEANS, SCALES).entropy() + p).sum()
+    got = kl_of(PRIORS["scale_mixture"](loc=CENTERS))
+    assert got == pytest.approx(expected, rel=1e-5)
+
+
+def centred_layer(loc, **options):
+    prior = uq.priors.NormalPrior(0.7, loc=loc)
+    return uq.DenseVariational(3, kl_weight=0.1, prior=prior, **options)
+
+
+def test_a_centre_at_the_initial_weights_stays_there():
+    layer = centred_layer("initial_weights", seed=1)
+    layer.build((None, 4))
+    counts = (len(layer.trainable_weights), len(layer.non_trainable_weights))
+    assert counts == (3, 3)  # the kl_weight, and a centre for each of two weights
+    scales = np.concatenate([s.ravel() for s in layer.posterior.scale.values()])
+    at_start = (np.log(0.7 / scales) + (scales / 0.7) ** 2 / 2 - 0.5).sum()
+    assert float(layer.kl()) == pytest.approx(at_start, rel=1e-5)
+    layer.bias.assign([0.7, 0.0, -1.4])
+    moved = at_start + (1 + 0 + 4) / 2
+    assert float(layer.kl()) == pytest.approx(moved, rel=1e-5)
+
+
+def test_a_centre_is_saved_with_the_layer(tmp_path):
+    """In the file of the weights, not in the config, however large it is."""
+    centred = centred_layer(
+        CENTERS, bias_prior=uq.priors.NormalPrior(loc="initial_weights")
+    )
+    model = keras.Sequential(
+        [
+            keras.Input((5, 4)),
+            centred,
+            uq.Variational(
+                keras.layers.LSTM(2),
+                kl_weight=0.1,
+                prior=uq.priors.ScaleMixturePrior(loc="initial_weights"),
+            ),
+        ]
+    )
+    assert len(model.to_json()) < 10_000
+    for layer in model.layers:
+        randomize(layer)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    expected = [to_numpy(layer.kl()) for layer in model.layers]
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    clone = keras.models.clone_model(model)
+    clone.load_weights(tmp_path / "model.weights.h5")
+    for other in (loaded, clone):
+        found = [to_numpy(layer.kl()) for layer in other.layers]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "loc", ["zeros", float("nan"), True, None, [1.0, np.inf], ["a"], {"kernel": 1.0}]
+)
+def test_a_wrong_centre_is_an_error(loc):
+    with pytest.raises(ValueError, match="`loc` must be a finite number, an array"):
+        uq.priors.NormalPrior(loc=loc)
+
+
+def test_a_centre_of_another_shape_is_an_error():
+    layer = centred_layer(CENTERS)
+    with pytest.raises(ValueError, match=r"weight 'bias', \(3,\).*shape \(4, 3\)"):
+        layer.build((None, 4))
