@@ -132,6 +132,9 @@ TABLE: dict[str, dict[str, str]] = {
         "DenseNormal": _HEAD.format("D"),
         "NormalHead": _HEAD.format("D"),
         "DeepEnsemble": "`uq.Ensemble(build_model, members=5)`",
+        "RandomFeatureGaussianProcess": "`uq.RandomFourierFeatures(1024)`, then a "
+        "layer with random weights",
+        "SNGP": "`uq.RandomFourierFeatures(1024)`, then a layer with random weights",
         "GaussianNoise": "`keras.layers.GaussianNoise`",
         "GaussianDropout": "`keras.layers.GaussianDropout`",
         "SpectralNormalization": "`keras.layers.SpectralNormalization`",

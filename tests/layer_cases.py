@@ -238,4 +238,16 @@ CASES = [
         wrapped=lambda dtype: keras.layers.Dense(4, "tanh", dtype=dtype),
         expect={"trainable": 3, "non_trainable": 1, "seeds": 1, "losses": 1},
     ),
+    *[
+        Case(
+            "RandomFourierFeatures",
+            {"features": 6, "seed": 1, **config},
+            shape,
+            expect={"trainable": 0, "non_trainable": 3},
+        )
+        for config, shape in [
+            ({"kernel": "gaussian"}, (5, 3)),
+            ({"kernel": "laplacian", "kernel_scale": 2.0}, (4, 2, 3)),
+        ]
+    ],
 ]
