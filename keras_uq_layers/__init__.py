@@ -15,6 +15,7 @@ from keras_uq_layers import posteriors
 from keras_uq_layers import priors
 from keras_uq_layers._version import __version__
 from keras_uq_layers.calibration import TemperatureScaling
+from keras_uq_layers.conversion import to_bayesian
 from keras_uq_layers.conversion import to_deterministic
 from keras_uq_layers.conversion import to_mc_dropout
 from keras_uq_layers.ensemble import Ensemble
@@ -63,6 +64,7 @@ __all__ = [
     "priors",
     "serving_model",
     "testing",
+    "to_bayesian",
     "to_deterministic",
     "to_mc_dropout",
     "to_tfp",

@@ -59,6 +59,17 @@ def random():
     )
 
 
+def bayesian():
+    """Converted, with centres of its priors that are weights, and LoRA."""
+    inputs = keras.Input((3,))
+    adapted = keras.layers.Dense(2, name="adapted")
+    hidden = keras.layers.Dense(4, "tanh")(inputs)
+    model = keras.Model(inputs, adapted(keras.layers.LayerNormalization()(hidden)))
+    adapted.enable_lora(1)
+    adapted.lora_kernel_b.assign([[1.0, -1.0]])
+    return uq.to_bayesian(model, kl_weight=0.01)
+
+
 def ensemble():
     return uq.Ensemble(lambda: keras.Sequential([uq.DistributionHead(1)]), members=3)
 
@@ -77,13 +88,15 @@ MODELS = {
         (5, 3),
     ),
     "random": (random, (2, 6, 5, 1)),
+    "bayesian": (bayesian, (5, 3)),
     "ensemble": (ensemble, (5, 3)),
 }
 
 
 def output(name, model, x):
-    # The draws of a random model are not the same on all backends.
-    model = uq.to_deterministic(model) if name == "random" else model
+    if name in ("random", "bayesian"):
+        # The draws of a random model are not the same on all backends.
+        model = uq.to_deterministic(model)
     return keras.ops.convert_to_numpy(model(x, training=False))
 
 

@@ -34,8 +34,8 @@ def convert(
             not.
         transfer: Function that sets the weights of a replacement from the
             layer that it replaces, both built.
-        whole: Classes of replacements that answer for the layers inside of
-            them.
+        whole: Classes of layers that are not looked into, since they answer
+            for the layers inside of them.
 
     Returns:
         A new model, not compiled.
@@ -60,18 +60,20 @@ def convert(
         config = _convert(
             keras.saving.serialize_keras_object(model),
             lambda part: _replace(part, applies, replaced),
+            whole,
         )
         # The config comes from a live model, not from a file.
         copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
     if model.built and not copy.built:
         copy.build(**_keras.build_shapes(model))
-    for layer in _left(copy, replaced, whole):
+    for layer, holder in _left(copy, replaced, whole):
         raise ValueError(
             "`model` must be described by its config. A layer to replace is "
-            f"left in the model made from it: {layer}"
+            f"left in the model made from it: {layer} in {holder}"
         )
     # Also in a model that is not built, whose layers may be: an `Ensemble`.
-    _copy_weights(model, copy, replaced, transfer)
+    _copy_weights(model, copy, replaced, transfer, whole)
+    _copy_lora_alpha(model, copy)
     return copy
 
 
@@ -90,27 +92,26 @@ def check_model(model: keras.Model) -> None:
             )
 
 
-def _convert(config: Any, replace: Callable[[Config], Config]) -> Any:
+def _convert(
+    config: Any, replace: Callable[[Config], Config], whole: type | tuple[type, ...]
+) -> Any:
     """The config with layers in it replaced, at any depth."""
     if isinstance(config, (list, tuple)):
-        return type(config)(_convert(part, replace) for part in config)
+        return type(config)(_convert(part, replace, whole) for part in config)
     if not isinstance(config, dict):
         return config
     if "class_name" in config and isinstance(config.get("config"), dict):
         config = replace(config)
-    return {key: _convert(value, replace) for key, value in config.items()}
+        if issubclass(_class_of(config), whole):
+            return config
+    return {key: _convert(value, replace, whole) for key, value in config.items()}
 
 
 def _replace(config: Config, applies: Callable, replaced: Callable) -> Config:
     unbuilt = {key: value for key, value in config.items() if key != "build_config"}
     if config["class_name"] in ("Functional", "Sequential", "Ensemble", "__tensor__"):
         return unbuilt
-    cls = keras.saving.get_registered_object(
-        config.get("registered_name") or config["class_name"]
-    )
-    cls = cls or keras.saving.get_custom_objects().get(config["class_name"])
-    cls = cls or getattr(keras.layers, config["class_name"], None)
-    if not isinstance(cls, type) or not applies(cls):
+    if not applies(_class_of(config)):
         return config  # no layer is made of it: its config is walked
     layer = replaced(keras.saving.deserialize_keras_object(unbuilt, safe_mode=False))
     if layer is None:
@@ -120,21 +121,37 @@ def _replace(config: Config, applies: Callable, replaced: Callable) -> Config:
     return {**keras.saving.serialize_keras_object(layer), **kept}
 
 
+def _class_of(config: Config) -> type:
+    """The class that a config names; `object` where that is not known."""
+    name = config["class_name"]
+    cls = keras.saving.get_registered_object(config.get("registered_name") or name)
+    cls = cls or keras.saving.get_custom_objects().get(name)
+    cls = cls or getattr(keras.layers, name, None)
+    return cls if isinstance(cls, type) else object
+
+
 def _left(
     layer: keras.layers.Layer, replaced: Callable, whole: type | tuple[type, ...]
-) -> Iterator[keras.layers.Layer]:
-    """The layers that were not replaced, because no config shows them."""
-    if replaced(layer) is not None:
-        yield layer
-    if not isinstance(layer, whole):
-        for part in _keras.parts_of(layer):
-            yield from _left(part, replaced, whole)
+) -> Iterator[tuple[keras.layers.Layer, keras.layers.Layer]]:
+    """The layers that were not replaced, because no config shows them.
+
+    Each comes with the layer that holds it.
+    """
+    if isinstance(layer, whole):
+        return
+    for part in _keras.parts_of(layer):
+        if replaced(part) is not None:
+            yield part, layer
+        yield from _left(part, replaced, whole)
 
 
-def _copy_weights(source, target, replaced, transfer):
+def _copy_weights(source, target, replaced, transfer, whole):
     """Copies weights between two trees of layers that differ where replaced."""
     if replaced(source) is not None:
         transfer(source, target)
+        return
+    if isinstance(source, whole):
+        target.set_weights(source.get_weights())
         return
     weights = zip(
         _keras.own_variables(source), _keras.own_variables(target), strict=True
@@ -143,4 +160,16 @@ def _copy_weights(source, target, replaced, transfer):
         new.assign(old)
     parts = zip(_keras.parts_of(source), _keras.parts_of(target), strict=True)
     for old, new in parts:
-        _copy_weights(old, new, replaced, transfer)
+        _copy_weights(old, new, replaced, transfer, whole)
+
+
+def _copy_lora_alpha(source: keras.Model, target: keras.Model) -> None:
+    """Repeats `lora_alpha`, which `build` of some layers of Keras 3.15 forgets."""
+
+    def adapted(model):
+        found = _keras.all_layers(model)
+        return [layer for layer in found if getattr(layer, "lora_enabled", False)]
+
+    alphas = {layer.name: layer.lora_alpha for layer in adapted(source)}
+    for layer in adapted(target):
+        layer.lora_alpha = alphas[layer.name]

@@ -24,6 +24,7 @@ from keras_uq_layers.priors import get_prior
 REPARAMETERIZATION = "reparameterization"
 FLIPOUT = "flipout"
 LOCAL_REPARAMETERIZATION = "local_reparameterization"
+ESTIMATORS = (LOCAL_REPARAMETERIZATION, FLIPOUT, REPARAMETERIZATION)
 
 _BITS = 16
 

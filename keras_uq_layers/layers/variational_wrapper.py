@@ -153,7 +153,12 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
         return list(patterns)
 
     def build(self, *args: Any, **kwargs: Any) -> None:
+        parts = _keras.all_layers(self.layer)
+        alphas = [getattr(part, "lora_alpha", None) for part in parts]
         self._build_layer(*args, **kwargs)
+        for part, alpha in zip(parts, alphas, strict=False):
+            if alpha is not None:
+                _keep_low_rank_kernels(part, alpha)
         chosen = self._choose_weights()
         shapes = {path: tuple(v.shape) for path, v in chosen.items()}
         order = [id(v) for v in _keras.trainable_when_built(self.layer)]
@@ -346,11 +351,28 @@ def _by_path(
     """Dict from the path below `layer` to the variable."""
     paths = {}
     for variable in variables:
-        path = variable.path.split(f"{layer.name}/", 1)[-1]
+        path = variable.path
+        if path.startswith(f"{layer.path}/"):
+            path = path.removeprefix(f"{layer.path}/")
+        else:
+            path = path.split(f"{layer.name}/", 1)[-1]
         while path in paths:
             path += "_"
         paths[path] = variable
     return paths
+
+
+def _keep_low_rank_kernels(layer: keras.layers.Layer, alpha: float) -> None:
+    """Lets a layer with `enable_lora` be saved and built as it is.
+
+    Keras 3.15 adds the product of the low-rank kernels to the kernel of a file,
+    and loads zeros: a posterior of them would lose its means. And `build` of
+    some layers forgets the argument `lora_alpha`.
+    """
+    layer.lora_alpha = alpha
+    for name in ("save_own_variables", "load_own_variables"):
+        method = getattr(keras.layers.Layer, name)
+        setattr(layer, name, functools.partial(method, layer))
 
 
 def _glorot_scales(shapes: dict[str, tuple[int, ...]]) -> dict[str, float]:
