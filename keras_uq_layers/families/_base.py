@@ -447,12 +447,39 @@ class Family:
         params = np.stack(equal, axis=-1)
         return to_numpy(self.cdf(np.ascontiguousarray(y)[..., None], params))[..., 0]
 
+    def array_quantile(self, p: Array, *parts: Array) -> Array:
+        """The quantile on NumPy arrays in float64, where a root search begins.
+
+        Args:
+            p: Array of probabilities.
+            *parts: An array for each of `parameters`; they broadcast with `p`.
+
+        Returns:
+            Array of the broadcast shape.
+        """
+        p, *equal = np.broadcast_arrays(p, *parts)
+        params = np.stack(equal, axis=-1)
+        return to_numpy(self.quantile(np.ascontiguousarray(p)[..., None], params))[
+            ..., 0
+        ]
+
     def array_ratio(self, count: float, *parts: Array) -> Array:
         """`P(count + 1) / P(count)` of a discrete family, on NumPy arrays.
 
         Optional: it replaces many calls of `array_cdf` in a sum over counts.
         """
         raise NotImplementedError
+
+    def array_bounds(self, *parts: Array) -> tuple[Array, Array]:
+        """Where the distribution function leaves 0 and where it reaches 1.
+
+        Args:
+            *parts: A NumPy array for each of `parameters`.
+
+        Returns:
+            Two arrays that broadcast with the parts: here `lower` and `upper`.
+        """
+        return np.full_like(parts[0], self.lower), np.full_like(parts[0], self.upper)
 
     def in_domain(self, params: Tensor) -> Tensor:
         """Where params are those of a distribution: booleans `(...)`.

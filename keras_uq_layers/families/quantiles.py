@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._base import Family
@@ -136,6 +137,21 @@ class Quantiles(Family):
             share = divide(ops.clip(y - low, 0.0, high - low), high - low)
             value = value + (self.levels[i] - self.levels[i - 1]) * share
         return value
+
+    def array_cdf(self, y: Array, *parts: Array) -> Array:
+        value = np.full(
+            np.broadcast_shapes(np.shape(y), parts[0].shape), self.levels[0]
+        )
+        for i in range(1, len(parts)):
+            low, gap = parts[i - 1], parts[i] - parts[i - 1]
+            share = np.clip((y - low) / np.where(gap > 0.0, gap, 1.0), 0.0, 1.0)
+            share = np.where(gap > 0.0, share, y >= low)
+            value += (self.levels[i] - self.levels[i - 1]) * share
+        return value
+
+    def array_bounds(self, *parts: Array) -> tuple[Array, Array]:
+        """The outermost quantiles: nothing is known beyond them."""
+        return parts[0], parts[-1]
 
     def quantile(self, p: Tensor, params: Tensor) -> Tensor:
         """Linear between the levels.

@@ -304,6 +304,13 @@ class StudentT(Family):
         tail = 0.5 * betainc(0.5 * df, 0.5, df / (df + z * z))
         return np.where(z < 0.0, tail, 1.0 - tail)
 
+    def array_quantile(self, p: Array, *parts: Array) -> Array:
+        from scipy.special import stdtrit
+
+        loc, scale = parts[:2]
+        df = parts[2] if self.df is None else np.float64(self.df)
+        return loc + scale * stdtrit(df, p)
+
     def crps(self, y: Tensor, params: Tensor) -> Tensor:
         if self.df is not None and self.df <= 1:
             raise self._missing("CRPS", "the `log_prob`")

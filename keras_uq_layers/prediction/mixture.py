@@ -6,10 +6,8 @@ the backend has it.
 """
 
 import functools
-import itertools
 import warnings
 from collections.abc import Callable
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -129,7 +127,7 @@ def quantile(family: Family, params: Array, levels: Array) -> Array:
     from scipy.special import ndtri
 
     units = family.units(params.shape[-1])
-    family, parts = _single_outputs(family, params)
+    family, parts = single_outputs(family, params)
     low, high, centre, unit = _bracket(family, parts, levels)
     row, level = np.broadcast_arrays(np.arange(low.shape[0])[:, None], levels)
 
@@ -186,7 +184,7 @@ def sample(family: Family, params: Array, n: int, rng: np.random.Generator) -> A
     return np.moveaxis(draws.reshape(rows, n, -1), 1, -1)
 
 
-def _single_outputs(family: Family, params: Array) -> tuple[Family, list[Array]]:
+def single_outputs(family: Family, params: Array) -> tuple[Family, list[Array]]:
     """A family and its parameters `(S, N * D)`: each output for itself."""
     parts = [to_numpy(part) for part in family.marginals(params)]
     family = families.Normal() if not family.independent else family
@@ -203,19 +201,16 @@ def _bracket(
     above. Where there are no moments, the quantiles of the components are the
     ends.
     """
-    mean, std, _ = _moments(family, parts)
-    params = np.stack(parts, axis=-1)
+    mean, std, _ = spread(family, parts)
     low = mean[:, None] - std[:, None] * np.sqrt((1.0 - levels) / levels)
     high = mean[:, None] + std[:, None] * np.sqrt(levels / (1.0 - levels))
     known = np.isfinite(std) & (std > 0.0)
     if not known.all():
         some = np.broadcast_to(levels, low.shape)[~known]
-        of_each = [
-            evaluate(functools.partial(family.quantile, q), params[:, ~known])
-            for q in np.split(some, some.shape[-1], axis=-1)
-        ]
-        low[~known] = np.concatenate([q.min(axis=0) for q in of_each], axis=-1)
-        high[~known] = np.concatenate([q.max(axis=0) for q in of_each], axis=-1)
+        rows = [part[:, ~known] for part in parts]
+        of_each = [family.array_quantile(level, *rows) for level in some.T]
+        low[~known] = np.stack([q.min(axis=0) for q in of_each], axis=-1)
+        high[~known] = np.stack([q.max(axis=0) for q in of_each], axis=-1)
         mean = np.where(known, mean, 0.5 * (low.min(axis=1) + high.max(axis=1)))
         std = np.where(known, std, high.max(axis=1) - low.min(axis=1))
         std = np.where(std > 0.0, std, np.maximum(np.abs(mean), 1.0))
@@ -225,7 +220,7 @@ def _bracket(
     return low, np.minimum(high + margin, family.upper), mean, std
 
 
-def _moments(family: Family, parts: list[Array]) -> tuple[Array, Array, Array]:
+def spread(family: Family, parts: list[Array]) -> tuple[Array, Array, Array]:
     """Mean and standard deviation of the mixture, and the smallest of a component.
 
     Each is `(n,)`, and NaN where the family has no mean or no variance.
@@ -242,132 +237,3 @@ def _moments(family: Family, parts: list[Array]) -> tuple[Array, Array, Array]:
     mean = means.mean(axis=0)
     variance = (variances + np.square(means - mean)).mean(axis=0)
     return mean, np.sqrt(variance), np.sqrt(variances.min(axis=0))
-
-
-def crps(family: Family, params: Array, y: Array) -> Array:
-    """Continuous ranked probability score of the mixture, output by output.
-
-    ```
-    crps = integral of F(z)^2 below y + integral of (1 - F(z))^2 above y
-    ```
-
-    By adaptive quadrature, to 1e-4 of the standard deviation or better. For
-    counts by the sum over all of them.
-    """
-    family, parts = _single_outputs(family, params)
-    if np.isnan(_moments(family, parts)[1]).all():
-        raise NotImplementedError(
-            "The CRPS of a mixture needs a mean and a variance, which the family "
-            f"{family!r} does not have. Use `log_prob` or a pinball loss instead."
-        )
-    known = np.isfinite(y)
-    values = np.where(known, y, 0.0).reshape(-1)
-    if family.discrete:
-        score = _count_crps(family, parts, values)
-    else:
-        score = _smooth_crps(family, parts, values)
-    return np.where(known, score.reshape(y.shape), np.abs(y))
-
-
-# Standard deviations beyond which nothing is expected.
-_FAR = 30.0
-# Node, weight of Kronrod (15 nodes), weight of Gauss (7 nodes) on [0, 1]; the
-# other half mirrors it. QUADPACK, Piessens et al., 1983.
-_RULE = np.array(
-    [
-        (0.9914553711208126, 0.0229353220105292, 0.0000000000000000),
-        (0.9491079123427585, 0.0630920926299786, 0.1294849661688697),
-        (0.8648644233597691, 0.1047900103222502, 0.0000000000000000),
-        (0.7415311855993945, 0.1406532597155259, 0.2797053914892766),
-        (0.5860872354676911, 0.1690047266392679, 0.0000000000000000),
-        (0.4058451513773972, 0.1903505780647854, 0.3818300505051189),
-        (0.2077849550078985, 0.2044329400752989, 0.0000000000000000),
-        (0.0000000000000000, 0.2094821410847278, 0.4179591836734694),
-    ]
-)
-_RULE = np.concatenate([_RULE * [-1.0, 1.0, 1.0], _RULE[-2::-1]])
-_NODES, _KRONROD, _GAUSS = _RULE.T
-_CRPS_TOLERANCE = 1e-4
-# Standard deviation from which counts are integrated and not summed.
-_WIDE_COUNTS = 20.0
-_FIRST_COUNTS = 64
-
-
-def _smooth_crps(
-    family: Family, parts: list[Array], y: Array, origin: float | None = None
-) -> Array:
-    """In the inverse hyperbolic sine of the distance from the mean.
-
-    The integral begins at `origin`, or where nothing is expected below.
-    """
-    mean, std, narrowest = _moments(family, parts)
-    low = np.maximum(mean - _FAR * std, family.lower)
-    if origin is not None:
-        low = np.full_like(mean, origin)
-    high = np.maximum(np.minimum(mean + _FAR * std, family.upper), low)
-    inside = np.clip(y, low, high)
-    total = np.abs(y - inside)
-    low, inside, high = (np.arcsinh((end - mean) / std) for end in (low, inside, high))
-    # Where the components are narrow, few nodes could miss their steps.
-    pieces = np.clip(np.ceil(std / (4.0 * narrowest)), 1, 16).astype("int64")
-    pieces = np.tile(pieces, 2)
-    start, end = np.concatenate([low, inside]), np.concatenate([inside, high])
-    side = np.repeat(np.arange(2 * len(y)), pieces)
-    piece = np.arange(len(side)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    width = (end - start) / pieces
-    start = start[side] + width[side] * piece
-    end = start + width[side]
-    row, reached = side % len(y), (side >= len(y)).astype("float64")
-    while len(row):
-        half = 0.5 * (end - start)
-        values = []
-        for node in _NODES:
-            at = start + half * (1.0 + node)
-            height = family.array_cdf(
-                mean[row] + std[row] * np.sinh(at), *(part[:, row] for part in parts)
-            )
-            values.append(half * np.cosh(at) * (height.mean(axis=0) - reached) ** 2)
-        fine, coarse = _KRONROD @ np.stack(values), _GAUSS @ np.stack(values)
-        good = (np.abs(fine - coarse) < _CRPS_TOLERANCE) | (half < 1e-4)
-        np.add.at(total, row[good], std[row[good]] * fine[good])
-        row, reached = (np.tile(a[~good], 2) for a in (row, reached))
-        start, middle, end = start[~good], (start + half)[~good], end[~good]
-        start, end = np.concatenate([start, middle]), np.concatenate([middle, end])
-    return total
-
-
-def _count_crps(family: Family, parts: list[Array], y: Array) -> Array:
-    """A sum over the counts; where they are spread widely, over the first of them.
-
-    For the rest, the integral from half a count below to half a count above
-    stands for each term: the error is a 24th of a second difference.
-    """
-    mean, std, _ = _moments(family, parts)
-    wide = std > _WIDE_COUNTS
-    last = np.ceil(mean + _FAR * std)
-    inside = np.clip(y, 0.0, last)
-    total, y = np.abs(y - inside), inside
-    last = np.where(wide, _FIRST_COUNTS - 1, last)
-    for count, height in _heights(family, parts):
-        total += np.where(count <= last, (height - (count >= y)) ** 2, 0.0)
-        if count >= last.max() or (count >= y.max() and height.min() > 1.0 - 1e-9):
-            break
-    if wide.any():
-        start = _FIRST_COUNTS - 0.5
-        some = [part[:, wide] for part in parts]
-        total[wide] += _smooth_crps(
-            family, some, np.maximum(y[wide] - 0.5, start), start
-        )
-    return total
-
-
-def _heights(family: Family, parts: list[Array]) -> Iterator[tuple[float, Array]]:
-    """The distribution function of the mixture at 0, 1, 2, ..."""
-    mass = height = family.array_cdf(np.zeros(()), *parts)
-    for count in itertools.count():
-        yield float(count), height.mean(axis=0)
-        try:
-            mass = mass * family.array_ratio(float(count), *parts)
-            height = height + mass
-        except NotImplementedError:
-            height = family.array_cdf(np.asarray(count + 1.0), *parts)

@@ -16,6 +16,7 @@ from keras_uq_layers._typing import Identifier
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics.dtypes import to_numpy
 from keras_uq_layers.prediction import mixture
+from keras_uq_layers.prediction.crps import crps
 
 
 class Moments:
@@ -364,7 +365,12 @@ class Prediction(Moments):
 
         A proper score in the unit of y: smaller is better, and for a
         prediction without any spread it is the absolute error. It is computed
-        by numerical integration of the distribution function of the mixture.
+        by numerical integration of the distribution function of the mixture,
+        to about a thousandth of its value.
+
+        It is infinite where the integral is: for Student's t with `df <= 1/2`.
+        `Quantiles` know nothing beyond their outermost levels: what
+        probability is left counts as lying at the outermost quantiles.
 
         Args:
             y: Array `(N, ..., D)`, or `(N, ...)` where `D` is 1.
@@ -374,15 +380,14 @@ class Prediction(Moments):
 
         Raises:
             ValueError: The shape of `y` does not fit.
-            NotImplementedError: The family has no mean, no variance or no
-                distribution function.
+            NotImplementedError: The family has no distribution function.
 
         Reference:
             Gneiting & Raftery, 2007, "Strictly Proper Scoring Rules,
             Prediction, and Estimation", JASA 102(477),
             doi:10.1198/016214506000001437.
         """
-        return self._each(mixture.crps, self._aligned(y))
+        return self._each(crps, self._aligned(y))
 
     def sample(self, n: int, seed: int | None = None) -> Array:
         """Draws of `y` from the mixture.

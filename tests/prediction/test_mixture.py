@@ -6,6 +6,7 @@ import pytest
 from backend import to_numpy
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import special
 from scipy import stats
 from small_models import normal_mixture
 
@@ -159,16 +160,6 @@ def test_crps_is_the_integral_of_the_squared_difference(seed, spread, y):
     )
 
 
-def test_crps_of_one_pass_is_that_of_the_family():
-    params = np.array([[[1.0, 0.5, 2.0, 1.5], [0.0, 1.0, 1.0, 3.0]]])  # two outputs
-    y = np.array([[0.3, 2.0], [1.0, -4.0]])
-    for family in ("normal", "laplace"):
-        expected = uq.families.get(family).crps(y, params[0])
-        found = uq.Prediction(params, family).crps(y)
-        assert found.shape == (2, 2)
-        np.testing.assert_allclose(found, to_numpy(expected), rtol=1e-4)
-
-
 def test_crps_of_a_target_that_is_missing_infinite_or_far_away():
     """Neither searches on forever, nor takes the other rows along."""
     params = {"normal": [0.0, 1.0], "poisson": [3.0], "negative_binomial": [3.0, 2.0]}
@@ -181,11 +172,63 @@ def test_crps_of_a_target_that_is_missing_infinite_or_far_away():
         np.testing.assert_allclose(found[3], 1e9, rtol=1e-7)
 
 
-def test_a_family_without_a_variance_says_so():
-    params = np.tile([0.0, 1.0], (2, 3, 1))
-    for family in (uq.families.StudentT(1.5), uq.families.Quantiles([0.1, 0.9])):
-        with pytest.raises(NotImplementedError, match="needs a mean and a variance"):
-            uq.Prediction(params, family).crps(np.zeros(3))
+@pytest.mark.parametrize("df", [1.99, 1.3, 1.0, 0.75, 0.5])
+def test_crps_without_a_variance_or_a_mean(df):
+    """The tails of Student's t still have squares that can be integrated."""
+    samples = np.array([[[0.0, 1.0]], [[3.0, 0.2]]])
+    both = np.concatenate([samples, np.full((2, 1, 1), df)], axis=-1)
+    loc, scale = samples[..., 0], samples[..., 1]
+    for y in (-4.0, 0.4, 1e4):
+        # On both sides of y, in the inverse hyperbolic sine of the distance.
+        t = np.linspace(0.0, np.arcsinh(1e60), 40_001)
+        below = special.stdtr(df, (y - np.sinh(t) - loc) / scale).mean(axis=0)
+        above = special.stdtr(df, (loc - y - np.sinh(t)) / scale).mean(axis=0)
+        expected = np.trapezoid((below**2 + above**2) * np.cosh(t), t)
+        expected = expected if df > 0.5 else np.inf
+        fixed = uq.Prediction(samples, uq.families.StudentT(df)).crps([y])
+        learned = uq.Prediction(both, "student_t").crps([y])
+        np.testing.assert_allclose([fixed, learned], expected, rtol=1e-3)
+
+
+def test_crps_of_quantiles_knows_nothing_beyond_them():
+    """What is left lies at the outermost quantiles of the mixture."""
+    family = uq.families.Quantiles([0.1, 0.5, 0.8])
+    samples = np.array([[[-1.0, 0.0, 2.0]], [[-0.5, 0.5, 0.6]]])
+    prediction = uq.Prediction(samples, family)
+    knots = np.unique(samples)
+    heights = prediction[[0] * len(knots)].cdf(knots)[:, 0]
+    np.testing.assert_allclose(heights[[0, -1]], [0.1, 0.8])
+    for y in (-3.0, -0.7, 0.3, 1.0, 2.5):
+        edges = np.unique([*knots, np.clip(y, -1.0, 2.0)])
+        height = np.interp(edges, knots, heights)
+        total = max(-1.0 - y, 0.0) + max(y - 2.0, 0.0)
+        for i in range(len(edges) - 1):  # the square of a line
+            a, b = height[i : i + 2] - (edges[i] >= y)
+            total += (edges[i + 1] - edges[i]) * (a * a + a * b + b * b) / 3.0
+        np.testing.assert_allclose(prediction.crps([y]), total, rtol=1e-3)
+    point = uq.Prediction(np.full((2, 1, 3), 4.0), family)
+    np.testing.assert_allclose(point.crps([1.0]), 3.0)
+
+
+def test_crps_where_the_standard_deviation_says_little():
+    """A log-normal with a wide scale has its mass in a millionth of it."""
+    loc, scale = np.array([0.0, 1.0, -1.0]), np.array([1.0, 3.0, 6.0])
+    params = np.stack([loc, scale], axis=-1)
+    y = np.exp(loc)[:, None]
+    expected = uq.families.LogNormal().crps(y, params)
+    for passes in (1, 3):
+        samples = np.tile(params, (passes, 1, 1))
+        found = uq.Prediction(samples, "log_normal").crps(y)
+        np.testing.assert_allclose(found, to_numpy(expected), rtol=2e-3)
+
+
+def test_crps_of_all_mass_at_a_bound():
+    samples = np.tile([-40.0, 1.0], (3, 2, 1))
+    found = uq.Prediction(samples, uq.families.CensoredNormal(0.0)).crps([0.0, 2.0])
+    np.testing.assert_allclose(found[:, 0], [0.0, 2.0], atol=1e-12)
+
+
+def test_moments_of_quantiles_say_that_there_are_none():
     quantiles = keras.Sequential(
         [keras.Input((2,)), uq.DistributionHead(1, uq.families.Quantiles([0.1, 0.9]))]
     )
