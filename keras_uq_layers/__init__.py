@@ -10,6 +10,7 @@ from keras_uq_layers import constraints
 from keras_uq_layers import families
 from keras_uq_layers import losses
 from keras_uq_layers import metrics
+from keras_uq_layers import novelty
 from keras_uq_layers import numerics
 from keras_uq_layers import posteriors
 from keras_uq_layers import priors
@@ -57,6 +58,7 @@ __all__ = [
     "families",
     "losses",
     "metrics",
+    "novelty",
     "numerics",
     "plotting",
     "posteriors",

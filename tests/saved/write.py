@@ -40,6 +40,12 @@ def layer_models():
         yield f"layer_{i:02d}_{case.layer}", keras.Sequential([case.make()]), x
     head = keras.Sequential([keras.Input((3,)), uq.DistributionHead(2)])
     yield "serving", uq.serving_model(head, level=0.8), generic_input((ROWS, 3))
+    known = generic_input((40, 3))
+    features = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "tanh")])
+    for covariance in ("shared", "own"):
+        density = uq.novelty.FeatureDensity(features, -1, covariance)
+        density.fit(known, np.arange(40) % 2, verbose=0)
+        yield f"novelty_{covariance}", density.scorer, generic_input((ROWS, 3))
     yield "to_mc_dropout", uq.to_mc_dropout(dropping_model()), X
 
 
