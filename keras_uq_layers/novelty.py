@@ -95,7 +95,9 @@ class FeatureDensity:
         layer: The layer whose output is the features: its index in
             `model.layers`, its name, or the layer itself. The default is the
             last but one. Its output has shape `(batch, F)`.
-        covariance: `"shared"` or `"own"`, one for each class.
+        covariance: `"own"`, one for each class, or `"shared"`, one for all, which
+            needs fewer rows. Where classes have features of different spread,
+            `"own"` tells unknown inputs better.
 
     Attributes:
         scorer: After `fit`, a Keras model from inputs to scores. It can be saved
@@ -129,7 +131,7 @@ class FeatureDensity:
         self,
         model: keras.Model,
         layer: int | str | keras.layers.Layer = -2,
-        covariance: str = _SHARED,
+        covariance: str = _OWN,
     ):
         self.covariance = arguments.one_of("covariance", covariance, (_SHARED, _OWN))
         self.features = _feature_model(model, layer)

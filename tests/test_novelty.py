@@ -96,7 +96,7 @@ def test_all_ways_to_name_the_layer_and_to_give_the_data():
         fitted(x=iter(loader), y=None),
         fitted(y=Y[:, None].astype("float32")),
         fitted(y=10 - Y),
-        FeatureDensity(MODEL).fit(X, Y, batch_size=7, verbose=0),
+        FeatureDensity(MODEL, covariance="shared").fit(X, Y, batch_size=7, verbose=0),
     ]
     for density in named + given:
         np.testing.assert_allclose(density.score(X[:5], verbose=0), expected, rtol=1e-4)
