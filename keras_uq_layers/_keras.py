@@ -340,8 +340,23 @@ def called_in_training(model: keras.Model) -> list[keras.layers.Layer]:
     Layers with such layers inside, such as nested models, are among them. Seen
     in Keras 3.15: each call of a layer is a node with its arguments.
     """
+    return [operation for operation, _ in _calls_in_training(model)]
+
+
+def call_at_inference(model: keras.Model) -> None:
+    """Changes these calls to `training=False`, in the graph of the model.
+
+    Seen in Keras 3.15: the graph runs with the arguments that its nodes hold.
+    """
+    for _, arguments in _calls_in_training(model):
+        arguments["training"] = False
+
+
+def _calls_in_training(
+    model: keras.Model,
+) -> list[tuple[keras.layers.Layer, dict[str, Any]]]:
     return [
-        operation
+        (operation, node.arguments.kwargs)
         for part in all_layers(model)
         for operation in getattr(part, "operations", [])
         for node in operation._inbound_nodes

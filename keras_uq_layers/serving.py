@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_uq_layers import _keras
@@ -57,7 +58,8 @@ def serving_model(
     Raises:
         ValueError: `model` is not built or subclassed, calls a random layer
             of Keras with `training=True`, has an output that does not fit the
-            family, or `level` is outside (0, 1).
+            family, or `level` is outside (0, 1) or outside of the levels of
+            `Quantiles`.
 
     Example:
 
@@ -80,8 +82,7 @@ def serving_model(
         raise ValueError(
             "`model` must not call a random layer with `training=True`, which Keras "
             "ignores in `predict` and in a saved model. Give "
-            "`uq.to_deterministic(uq.to_mc_dropout(model))` for a fixed answer. "
-            f"Received: {layer}"
+            f"`uq.to_deterministic(model)` for a fixed answer. Received: {layer}"
         )
     outputs = members[0].outputs
     if len(outputs) != 1:
@@ -96,8 +97,22 @@ def serving_model(
     if member_axis is not None:
         inputs = keras.tree.map_structure(_input_like, inputs)
         params = model(inputs)
-    answer = _Answer(family_of(model, family), level, member_axis, name="answer")
+    family = family_of(model, family)
+    _check_level(family, level, params.shape[-1])
+    answer = _Answer(family, level, member_axis, name="answer")
     return keras.Model(inputs, answer(params), name=model.name)
+
+
+def _check_level(family: families.Family, level: float, width: int) -> None:
+    """Some families know quantiles at some levels only, and say so themselves.
+
+    Keras would repeat their error inside of one about the call of a layer.
+    """
+    typical = family.constrain(np.zeros((1, width), "float32"))
+    try:
+        family.interval(level, typical)
+    except NotImplementedError:
+        return  # no interval is served
 
 
 def _input_like(tensor: keras.KerasTensor) -> keras.KerasTensor:

@@ -178,6 +178,13 @@ def test_serving_models_of_classes_have_no_interval():
     assert set(uq.serving_model(model, "categorical")(X)) == {"mean", "std"}
 
 
+def test_quantiles_are_served_at_their_levels_alone():
+    model = model_of(uq.DistributionHead(1, uq.families.Quantiles([0.1, 0.9])))
+    assert set(uq.serving_model(model, level=0.8)(X)) == {"lower", "upper"}
+    with pytest.raises(ValueError, match=r"^`p` must be between the outermost levels"):
+        uq.serving_model(model, level=0.9)
+
+
 def test_dropout_that_keras_would_switch_off_is_not_served():
     """`uq.predict` draws from it; a saved model would not."""
     inputs = keras.Input((3,))
@@ -185,7 +192,7 @@ def test_dropout_that_keras_would_switch_off_is_not_served():
     model = keras.Model(inputs, uq.DistributionHead(1)(hidden))
     with pytest.raises(ValueError, match="must not call a random layer with `training"):
         uq.serving_model(model)
-    fixed = uq.to_deterministic(uq.to_mc_dropout(model))
+    fixed = uq.to_deterministic(model)
     x = np.ones((2, 3), "float32")
     mean = uq.serving_model(fixed).predict(x, verbose=0)["mean"]
     np.testing.assert_allclose(mean, model.predict(x, verbose=0)[:, :1], rtol=1e-5)

@@ -12,7 +12,9 @@ def to_deterministic(model: keras.Model) -> keras.Model:
     """The same model with every random layer at its mean.
 
     A variational layer becomes the plain Keras layer at its posterior mean,
-    and dropout that acts at inference becomes the identity. The result has
+    and dropout that acts at inference becomes the identity. Where the model
+    calls a random layer of Keras, such as `keras.layers.GaussianNoise`, with
+    `training=True`, the copy calls it with `training=False`. The result has
     the same architecture and names, is faster, and does not need this package
     where the model was random. Nested models, shared layers and layers inside
     wrappers such as `TimeDistributed` and `RNN` are converted, too. An
@@ -33,9 +35,8 @@ def to_deterministic(model: keras.Model) -> keras.Model:
         A new model with weights of its own, not compiled.
 
     Raises:
-        ValueError: `model` is not a Keras model, is a subclassed model, holds
-            a random layer without a deterministic counterpart, or calls a
-            random layer with `training=True`.
+        ValueError: `model` is not a Keras model, is a subclassed model, or holds
+            a random layer without a deterministic counterpart.
 
     Example:
 
@@ -48,13 +49,9 @@ def to_deterministic(model: keras.Model) -> keras.Model:
     _walk.check_model(model)
     for layer in _keras.all_layers(model):
         _check_layer(layer)
-    for layer in _keras.called_in_training(model):
-        raise ValueError(
-            "`model` must not call a random layer with `training=True`, which stays "
-            "random at inference. Give `uq.to_mc_dropout(model)`, whose layers have "
-            f"a deterministic counterpart. Received: {layer}"
-        )
-    return _walk.convert(model, _has_protocol, _counterpart, _set_mean_weights)
+    copy = _walk.convert(model, _has_protocol, _counterpart, _set_mean_weights)
+    _keras.call_at_inference(copy)
+    return copy
 
 
 def _check_layer(layer: keras.layers.Layer) -> None:

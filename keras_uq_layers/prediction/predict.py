@@ -153,7 +153,10 @@ def predict(
         batch_size = arguments.positive_int("batch_size", batch_size)
     keep_samples = arguments.boolean("keep_samples", keep_samples)
     x = tree.map_structure(_as_array, x)
-    arrays = all(_is_array(leaf) for leaf in tree.flatten(x))
+    leaves = tree.flatten(x)
+    arrays = all(_is_array(leaf) for leaf in leaves)
+    if not leaves or not (arrays or _yields_batches(x)):
+        raise arguments.error("x", "arrays, or a dataset or generator of batches", x)
     if arrays and _rows(x) == 0:
         raise _empty()
     x, plan, shape = _plan(model, x, arrays)
@@ -206,6 +209,11 @@ def _as_array(leaf: Any) -> Any:
 
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, np.ndarray) or ops.is_tensor(leaf)
+
+
+def _yields_batches(x: Any) -> bool:
+    one = not isinstance(x, str | list | tuple | dict)
+    return one and (hasattr(x, "__iter__") or hasattr(x, "__getitem__"))
 
 
 def _rows(x: Any) -> int:

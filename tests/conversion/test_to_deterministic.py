@@ -170,18 +170,28 @@ def test_user_layers():
         uq.to_deterministic(keras.Sequential([keras.Input((3,)), Noisy()]))
 
 
+@pytest.mark.parametrize("kind", ["Dropout", "GaussianNoise", "GaussianDropout"])
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_layer_that_is_called_in_training_is_an_error(nested):
+def test_a_random_layer_called_in_training_is_called_at_inference(kind, nested):
     """It draws at inference, and only the graph says so, not its config."""
-    dropout = layers.Dropout(0.5)
+    random = getattr(layers, kind)(0.5)
     if nested:
-        dropout = keras.Sequential([layers.Dense(3), dropout])
+        random = keras.Sequential([layers.Dense(3), random])
     inputs = keras.Input((3,))
-    model = keras.Model(inputs, dropout(inputs, training=True))
+    params = uq.DistributionHead(1)(random(inputs, training=True))
+    model = keras.Model(inputs, params)
     outer = keras.Sequential([keras.Input((3,)), model])
+    expected = model.predict(X, verbose=0)  # Keras ignores the argument there
     for found in (model, outer):
-        with pytest.raises(ValueError, match="must not call a random layer with"):
-            uq.to_deterministic(found)
+        plain = uq.to_deterministic(found)
+        for training in (None, False):
+            got = to_numpy(plain(X, training=training))
+            np.testing.assert_allclose(got, expected, rtol=1e-5)
+        assert (uq.predict(plain, X, verbose=0).epistemic_std == 0).all()
+        again = keras.models.clone_model(plain)
+        again.set_weights(plain.get_weights())
+        np.testing.assert_allclose(to_numpy(again(X)), expected, rtol=1e-5)
+        assert (uq.predict(found, X, samples=9, verbose=0).epistemic_std > 0).any()
 
 
 def test_other_calls_in_training_are_kept():

@@ -30,6 +30,9 @@ def test_bad_arguments(options, text):
 def test_bad_data_and_models():
     with pytest.raises(ValueError, match="`x` must hold at least one example"):
         predict(normal_model(), inputs(0))
+    for x in (None, 3, "x", [], {}, [[1.0, 2.0]]):
+        with pytest.raises(ValueError, match="`x` must be arrays, or a dataset"):
+            predict(normal_model(), x)
     with pytest.raises(ValueError, match="`model` must be a Keras model"):
         predict(lambda x: x, inputs())
     odd = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
