@@ -139,7 +139,8 @@ def scores(model, data, seed):
         return -np.mean(log_p[np.arange(len(y)), y])
 
     def ece(log_p):
-        metric = uq.metrics.ExpectedCalibrationError("categorical", bins=15)
+        logits = uq.families.Categorical()
+        metric = uq.metrics.ExpectedCalibrationError(logits, bins=15)
         metric.update_state(y, log_p)
         return float(metric.result())
 

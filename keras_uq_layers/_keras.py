@@ -68,9 +68,17 @@ def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return list(layer._flatten_layers())
 
 
-def producer_of(tensor: keras.KerasTensor) -> Any:
-    """The layer, model or operation that emits a tensor. Seen in Keras 3.15."""
-    return tensor._keras_history.operation
+def history_of(
+    tensor: keras.KerasTensor,
+) -> tuple[Any, int, list[keras.KerasTensor]]:
+    """The layer, model or operation that emits a tensor. Seen in Keras 3.15.
+
+    Returns:
+        The operation, the number of the tensor among its outputs, and the
+        symbolic tensors with which it was called.
+    """
+    operation, node, index = tensor._keras_history
+    return operation, index, operation._inbound_nodes[node].input_tensors
 
 
 def set_direction(metric: keras.metrics.Metric, direction: str) -> None:

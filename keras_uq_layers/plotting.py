@@ -116,7 +116,9 @@ def prediction_band(
     the model differ, a dark band shows the epistemic part, which more data
     would remove: the mean plus and minus the epistemic standard deviation,
     scaled like a normal interval of the widest level. A family without a mean
-    (`Quantiles`, a Student-t with heavy tails) is drawn by its median alone.
+    (`Quantiles`, a Student-t with heavy tails) is drawn by its median alone. The
+    bands of a plain prediction (`Point`) hold a share of the passes of the
+    model, not of the observations, and the legend says so.
 
     Args:
         prediction: A `uq.Prediction` of N examples, with its samples.
@@ -144,6 +146,7 @@ def prediction_band(
     """
     _refuse_classes(prediction, "`reliability_diagram`, or plot `prediction.mean`")
     levels = sorted(np.ravel(level).tolist(), reverse=True)
+    of_points = isinstance(prediction.family, families.Point)
     intervals = [prediction.interval(one) for one in levels]
     center, name = _center(prediction)
     center = _column(center, "prediction", output)
@@ -164,8 +167,9 @@ def prediction_band(
         lower, upper = (_column(end, "prediction", output)[order] for end in ends)
         # The legend shows which is which only where the inner one is darker.
         alpha = 0.2 + 0.2 * i / len(levels)
-        band(lower, upper, alpha=alpha, label=f"{100 * one:g} % interval")
-    if name == "mean":
+        held = "of the passes" if of_points else "interval"
+        band(lower, upper, alpha=alpha, label=f"{100 * one:g} % {held}")
+    if name == "mean" and not of_points:
         spread = _column(prediction.epistemic_std, "prediction", output)[order]
         half = NormalDist().inv_cdf(0.5 + 0.5 * levels[0]) * spread
         if half.any():  # with one pass there is no band to explain in the legend

@@ -34,7 +34,8 @@ def serving_model(
     the layers of `model`, to be saved with `save` or handed over with
     `export`. What a family does not define is left out: `Quantiles` has no
     mean and no std, `"categorical"` no interval. The mean of a class is its
-    probability.
+    probability. A plain Keras model, such as one that ends in `Dense(1)`, has a
+    mean alone.
 
     Of an `uq.Ensemble` it answers with the mean, the standard deviation and
     the interval of the mixture of the members, as `uq.predict` does. The ends
@@ -48,7 +49,8 @@ def serving_model(
         model: A Sequential or Functional model with one output, a params
             tensor `(batch, ..., P * D)`, or an `Ensemble` of such models.
         family: Name or object of the family of that output. None: that of the
-            model's head, else of its compiled loss.
+            model's head, else of its compiled loss, else the one that
+            `uq.predict` chooses.
         level: Probability of the central interval, inside (0, 1).
 
     Returns:
@@ -97,9 +99,9 @@ def serving_model(
     if member_axis is not None:
         inputs = keras.tree.map_structure(_input_like, inputs)
         params = model(inputs)
-    family = family_of(model, family)
-    _check_level(family, level, params.shape[-1])
-    answer = _Answer(family, level, member_axis, name="answer")
+    (read_by,) = keras.tree.flatten(family_of(model, family))
+    _check_level(read_by, level, params.shape[-1])
+    answer = _Answer(read_by, level, member_axis, name="answer")
     return keras.Model(inputs, answer(params), name=model.name)
 
 
@@ -137,6 +139,8 @@ class _Answer(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> dict[str, Tensor]:
         reader: Any = self.family
+        if isinstance(reader, families.Point) and self.member_axis is None:
+            return {"mean": reader.mean(inputs)}  # An interval of width 0 would lie.
         if self.member_axis is not None:
             reader = _Mixture(self.family)
             inputs = ops.moveaxis(inputs, self.member_axis, 0)

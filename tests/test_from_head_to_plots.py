@@ -29,6 +29,8 @@ each_family = pytest.mark.parametrize("family", CONCRETE, ids=lambda f: f.name)
 def loss_for(family):
     if isinstance(family, F.Quantiles):
         return uq.losses.Pinball(family.levels)
+    if isinstance(family, F.Point):
+        return uq.losses.CRPS()  # the absolute error: a point has no density
     return uq.losses.NegativeLogLikelihood()
 
 
@@ -42,8 +44,8 @@ def data_for(family):
     head = uq.DistributionHead(units, family, kernel_initializer="zeros")
     model = keras.Sequential([keras.Input((2,)), head])
     x = np.random.default_rng(0).normal(size=(ROWS, 2)).astype("float32")
-    if isinstance(family, F.Quantiles):
-        # Its initial params are quantiles of the standard normal.
+    if isinstance(family, F.Quantiles | F.Point):
+        # Its initial params are quantiles, or the mean, of the standard normal.
         y = np.random.default_rng(1).normal(size=(ROWS, 1))
     else:
         y = to_numpy(family.sample(model(x), seed=1))
@@ -58,8 +60,9 @@ def test_from_head_to_plots(family, tmp_path):
     assert repr(family) in repr(prediction)
     assert len(prediction.to_dataframe()) == ROWS
     if family.name != "categorical":
-        assert_covered(prediction, y, family)
-        check_serving(model, x, prediction)
+        if not isinstance(family, F.Point):  # one point has no interval
+            assert_covered(prediction, y, family)
+            check_serving(model, x, prediction)
         check_calibrators(prediction, y, family)
     check_plots(prediction, x, y, family)
     model.compile(keras.optimizers.SGD(1e-3), loss_for(family), run_eagerly=True)
@@ -103,7 +106,8 @@ def check_plots(prediction, x, y, family):
     if is_of_classes(family):
         uq.plotting.reliability_diagram(prediction, y)
     else:
-        uq.plotting.prediction_band(prediction, x[:, 0], y, level=LEVEL)
+        if not isinstance(family, F.Point):
+            uq.plotting.prediction_band(prediction, x[:, 0], y, level=LEVEL)
         if not family.discrete:
             uq.plotting.pit_histogram(prediction, y)
     import matplotlib.pyplot as plt

@@ -10,7 +10,9 @@ from keras_uq_layers.families import Bernoulli
 from keras_uq_layers.families import Categorical
 from keras_uq_layers.families import Gamma
 from keras_uq_layers.families import Laplace
+from keras_uq_layers.families import Point
 from keras_uq_layers.families import StudentT
+from keras_uq_layers.reading import Emitted
 from keras_uq_layers.reading import family_of
 
 layers = keras.layers
@@ -67,8 +69,12 @@ def test_the_head_is_asked_first(name):
     build, family = BUILT[name]
     model = build()
     model.compile(loss=uq.losses.NegativeLogLikelihood())
-    assert family_of(model) == family
-    assert family_of(model, family.name) == family
+    # Without a run, a subclassed model does not tell which layer comes last.
+    emitted = Emitted.of(model(X))
+    assert family_of(model, None, emitted) == family
+    assert family_of(model, family.name, emitted) == family
+    if name != "subclassed":
+        assert family_of(model) == family
     assert uq.predict(model, X, verbose=0).family == family
 
 
@@ -238,13 +244,123 @@ def test_metrics_of_probabilities_of_plain_keras():
         wrong.update_state(labels, model(X))
 
 
-def test_nobody_knows():
+def test_a_plain_model_is_a_plain_prediction():
     model = sequential(layers.Dense(2, "softplus"))
-    with pytest.raises(ValueError, match="`family` must be given for the model"):
-        uq.predict(model, X, verbose=0)
+    assert family_of(model) == Point()
+    for loss in ("mse", keras.losses.Huber(), lambda y, pred: pred):
+        model.compile(loss=loss)
+        assert uq.predict(model, X, verbose=0).family == Point()
     with pytest.raises(ValueError, match="`family` must be given for params"):
         uq.losses.NegativeLogLikelihood()(Y, model(X))
     assert uq.predict(model, X, uq.families.Laplace(), samples=1, verbose=0)
+
+
+def graph(make):
+    """A functional model of features `(3,)`."""
+    x = keras.Input((3,))
+    return keras.Model(x, make(x))
+
+
+def two(last):
+    """Two layers side by side, as the inputs of a third."""
+    return lambda x: last([layers.Dense(3, "softmax")(x) for _ in range(2)])
+
+
+SEEN_THROUGH = {
+    "reshape": (
+        lambda x: layers.Reshape((1, 3))(layers.Dense(3, "softmax")(x)),
+        Categorical(from_logits=False),
+    ),
+    "identity": (
+        lambda x: layers.Activation("linear")(layers.Dense(3, "softmax")(x)),
+        Categorical(from_logits=False),
+    ),
+    "time": (
+        lambda x: layers.TimeDistributed(layers.Dense(3, "softmax"))(
+            layers.Reshape((3, 1))(x)
+        ),
+        Categorical(from_logits=False),
+    ),
+    "image": (
+        lambda x: layers.Reshape((2, 2))(layers.Dense(4, "sigmoid")(x)),
+        Bernoulli(from_logits=False),
+    ),
+    "latent": (lambda x: uq.NormalSampling(1.0)(layers.Dense(4)(x)), Point()),
+    "decoder": (
+        lambda x: layers.Dense(3)(uq.NormalSampling(1.0)(uq.DistributionHead(2)(x))),
+        Point(),
+    ),
+    "gated": (
+        lambda x: layers.Dense(1)(layers.multiply([x, layers.Dense(3, "sigmoid")(x)])),
+        Point(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEEN_THROUGH)
+def test_layers_that_only_move_values_are_seen_through(name):
+    make, family = SEEN_THROUGH[name]
+    assert family_of(graph(make)) == family
+
+
+CHANGED = {
+    "average": two(layers.Average()),
+    "flat": two(lambda parts: layers.Flatten()(layers.Concatenate()(parts))),
+    "twice": lambda x: 2.0 * layers.Dense(3, "softmax")(x),
+    "head": lambda x: layers.Reshape((2, 1))(uq.DistributionHead(1)(x)),
+    "heads": lambda x: layers.Average()([uq.DistributionHead(1)(x) for _ in range(2)]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_is_made_of_params_is_no_plain_prediction(name):
+    model = graph(CHANGED[name])
+    text = "head" if name.startswith("head") else "the probabilities of"
+    with pytest.raises(
+        ValueError, match=f"must be given for the model .*made of.*{text}"
+    ):
+        uq.predict(model, X, verbose=0)
+    assert family_of(model, "laplace") == Laplace()
+    with pytest.raises(ValueError, match="cannot be told apart"):
+        family_of(model, "categorical")
+    assert family_of(model, Categorical(False)) == Categorical(False)
+
+
+def test_a_subclassed_model_is_read_by_what_it_made():
+    model = Subclassed(layers.Dense(3, "softmax"))
+    with pytest.raises(ValueError, match="emits probabilities, 'categorical' or 'bern"):
+        uq.predict(model, X, verbose=0)
+    found = uq.predict(model, X, "categorical", verbose=0)
+    assert found.family == Categorical(from_logits=False)
+    model = Subclassed(layers.Dense(3))
+    assert uq.predict(model, X, verbose=0).family == Point()
+    with pytest.raises(ValueError, match="cannot be told apart"):
+        uq.predict(model, X, "categorical", verbose=0)
+    model = Subclassed(keras.Sequential([uq.DistributionHead(1), layers.Reshape((2,))]))
+    with pytest.raises(ValueError, match=r"it has a head, .* which emits no output"):
+        uq.predict(model, X, verbose=0)
+
+
+def test_a_name_of_classes_is_not_enough_for_a_tensor_of_unknown_origin():
+    """A layer after a softmax drops the note of Keras: logits would be read."""
+    model = graph(SEEN_THROUGH["time"][0])
+    labels = np.zeros((8, 3), "int32")
+    model.compile(loss=uq.losses.NegativeLogLikelihood("categorical"))
+    for read in (
+        lambda: model.evaluate(X, labels, verbose=0),
+        lambda: uq.metrics.BrierScore("categorical").update_state(labels, model(X)),
+        lambda: uq.losses.NegativeLogLikelihood("categorical")(
+            labels, model.predict(X, verbose=0)
+        ),
+    ):
+        with pytest.raises(ValueError, match=r"uq.families.Categorical\(\) for logits"):
+            read()
+    family = Categorical(from_logits=False)
+    model.compile(loss=uq.losses.NegativeLogLikelihood(family))
+    p = model.predict(X, verbose=0)
+    np.testing.assert_allclose(
+        model.evaluate(X, labels, verbose=0), -np.log(p[..., 0]).mean(), rtol=1e-5
+    )
 
 
 def test_a_tensor_made_from_the_output_has_no_family():

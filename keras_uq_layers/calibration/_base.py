@@ -7,6 +7,7 @@ from typing import Self
 import numpy as np
 from keras import ops
 
+from keras_uq_layers import families
 from keras_uq_layers import registration
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
@@ -43,46 +44,57 @@ class Calibrator:
         return fitted
 
 
-def check_prediction(prediction: Any) -> Prediction:
-    """The argument itself, if it is a `Prediction`."""
-    if isinstance(prediction, Prediction):
-        return prediction
+def check_moments(prediction: Any) -> Moments:
+    """The argument, if it has a mean and a std; an array as a plain prediction."""
     if isinstance(prediction, Moments):
+        return prediction
+    array = np.asarray(prediction)
+    if array.dtype.kind not in "fiu" or array.ndim == 0:
         raise ValueError(
-            "`prediction` must be a `uq.Prediction` with its samples: call "
-            "`uq.predict` with keep_samples=True. "
+            "`prediction` must be a `uq.Prediction`, from `uq.predict`, or an array "
+            "of predictions of y, from any library. For an array of params: "
+            "`uq.Prediction(params[None], family)`. "
             f"Received: an object of class {type(prediction).__name__}"
         )
+    array = array[:, None] if array.ndim == 1 else array
+    return Prediction(array[None].astype("float64"), families.Point())
+
+
+def check_prediction(prediction: Any) -> Prediction:
+    """The argument, if it knows quantiles; an array as a plain prediction."""
+    prediction = check_moments(prediction)
+    if isinstance(prediction, Prediction):
+        return prediction
     raise ValueError(
-        "`prediction` must be a `uq.Prediction`, from `uq.predict` or, for an "
-        "array of params, `uq.Prediction(params[None], family)`. "
+        "`prediction` must be a `uq.Prediction` with its samples: call "
+        "`uq.predict` with keep_samples=True. "
         f"Received: an object of class {type(prediction).__name__}"
     )
 
 
-def check_moments(prediction: Any) -> Moments:
-    """The argument itself, if it has a mean and a standard deviation."""
-    if isinstance(prediction, Moments):
-        return prediction
-    return check_prediction(prediction)
+def in_shape_of(given: Any, *ends: Array) -> Any:
+    """Ends `(N, D)` as they are; `(N,)` for an array `(N,)`, which y is too."""
+    if isinstance(given, Moments) or np.ndim(given) != 1:
+        return ends
+    return tuple(end[:, 0] for end in ends)
 
 
 def to_array(tensor: Tensor) -> Array:
     return np.asarray(ops.convert_to_numpy(tensor), dtype="float64")
 
 
-def targets(y: Tensor, shape: tuple[int, ...]) -> Array:
+def targets(y: Tensor, shape: tuple[int, ...], name: str = "y") -> Array:
     """`y` as a finite array of that shape; a missing last axis of 1 is added."""
     array = to_array(y)
     if array.ndim == len(shape) - 1 and shape[-1] == 1:
         array = array[..., None]
     if array.shape != tuple(shape):
         raise ValueError(
-            f"`y` must have shape {tuple(shape)} to agree with the prediction. "
-            f"Received: y of shape {array.shape}"
+            f"`{name}` must have shape {tuple(shape)} to agree with the prediction. "
+            f"Received: {name} of shape {array.shape}"
         )
     if not np.isfinite(array).all():
-        raise ValueError("`y` must be finite. Received: NaN or infinite values")
+        raise ValueError(f"`{name}` must be finite. Received: NaN or infinite values")
     return array
 
 

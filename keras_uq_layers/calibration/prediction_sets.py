@@ -1,3 +1,4 @@
+from typing import Any
 from typing import Self
 
 import numpy as np
@@ -8,9 +9,9 @@ from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.calibration._base import Calibrator
-from keras_uq_layers.calibration._base import check_moments
 from keras_uq_layers.calibration._base import conformal_quantile
 from keras_uq_layers.calibration._base import to_array
+from keras_uq_layers.prediction import ClassMoments
 from keras_uq_layers.prediction import Moments
 from keras_uq_layers.registration import register
 
@@ -33,6 +34,10 @@ class AdaptivePredictionSets(Calibrator):
     price of the upper bound. With `randomized=False`, u is 1; then no set is
     empty, and the coverage may be above the upper bound.
 
+    It takes what `uq.predict` returns for any classifier, or an array of
+    probabilities `(N, K)` from any other library, such as `predict_proba` of
+    scikit-learn.
+
     Args:
         level: Coverage wanted, inside (0, 1).
         randomized: Whether u is drawn.
@@ -45,11 +50,10 @@ class AdaptivePredictionSets(Calibrator):
 
     Example:
 
-    >>> logits = np.log(np.tile([0.7, 0.2, 0.1], (1, 9, 1)))
-    >>> prediction = uq.Prediction(logits, "categorical")
+    >>> probabilities = np.tile([0.7, 0.2, 0.1], (9, 1))
     >>> calibrator = uq.calibration.AdaptivePredictionSets(0.8, randomized=False)
-    >>> calibrator = calibrator.fit(prediction, [0, 0, 0, 0, 0, 0, 0, 1, 1])
-    >>> calibrator.sets(prediction)[0].tolist()
+    >>> calibrator = calibrator.fit(probabilities, [0, 0, 0, 0, 0, 0, 0, 1, 1])
+    >>> calibrator.sets(probabilities)[0].tolist()
     [True, True, False]
 
     References:
@@ -71,12 +75,13 @@ class AdaptivePredictionSets(Calibrator):
         if threshold is not None:
             self.threshold = arguments.non_negative_float("threshold", threshold)
 
-    def fit(self, prediction: Moments, y: Tensor) -> Self:
+    def fit(self, prediction: Moments | Array, y: Tensor) -> Self:
         """Sets the threshold from data that the model was not trained on.
 
         Args:
             prediction: A `Prediction` or `ClassMoments` of N examples, of the
-                family `"categorical"`, or `"bernoulli"` with one output.
+                family `"categorical"`, or `"bernoulli"` with one output; or an
+                array of probabilities `(N, K)`, K at least 2.
             y: Labels `(N,)` or `(N, 1)`, whole numbers from 0 to `K - 1`.
 
         Returns:
@@ -95,7 +100,7 @@ class AdaptivePredictionSets(Calibrator):
         )
         return self
 
-    def sets(self, prediction: Moments) -> Array:
+    def sets(self, prediction: Moments | Array) -> Array:
         """Which classes are in the set of each example: booleans `(N, K)`."""
         threshold = self._require_fit(self.threshold)
         return self._scores(_probabilities(prediction), offset=1) <= threshold + 1e-12
@@ -121,9 +126,11 @@ class AdaptivePredictionSets(Calibrator):
         }
 
 
-def _probabilities(prediction: Moments) -> Array:
+def _probabilities(prediction: Any) -> Array:
     """Probabilities of the classes, `(N, K)`; of no and yes for a Bernoulli."""
-    family, p = check_moments(prediction).family, prediction.mean
+    if not isinstance(prediction, Moments):
+        prediction = _of_array(prediction)
+    family, p = prediction.family, prediction.mean
     if isinstance(family, families.Bernoulli) and p.ndim == 2 and p.shape[1] == 1:
         return np.concatenate([1.0 - p, p], axis=1)
     if not isinstance(family, families.Categorical) or p.ndim != 2:
@@ -132,12 +139,27 @@ def _probabilities(prediction: Moments) -> Array:
             "of shape (N, K), or 'bernoulli' with one output. Received: a mean of "
             f"shape {p.shape} of the family {family.name!r}"
         )
-    if not np.allclose(p.sum(axis=1), 1.0, atol=1e-3):
+    if not (np.allclose(p.sum(axis=1), 1.0, atol=1e-3) and (p >= 0).all()):
         raise ValueError(
             "`prediction` must hold probabilities that add up to 1. "
             "Received: a prediction with other rows, or with NaN"
         )
     return p
+
+
+def _of_array(array: Any) -> ClassMoments:
+    """An array of probabilities `(N, K)` as a prediction."""
+    p = np.asarray(array)
+    if p.dtype.kind not in "fiu" or p.ndim != 2 or p.shape[1] < 2:
+        raise ValueError(
+            "`prediction` must be a `uq.Prediction` of classes, from `uq.predict`, or "
+            "an array of probabilities (N, K), of two or more classes. Received: "
+            f"an object of class {type(array).__name__}, of shape {p.shape}"
+        )
+    p = p.astype("float64")
+    nothing = np.zeros_like(p)
+    family = families.Categorical(from_logits=False)
+    return ClassMoments(p, p * (1.0 - p), nothing, nothing[:, 0], family, passes=1)
 
 
 def labels(y: Tensor, rows: int, classes: int) -> Array:

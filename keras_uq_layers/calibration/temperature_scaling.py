@@ -6,17 +6,22 @@ import numpy as np
 from keras import KerasTensor
 from keras import ops
 
+from keras_uq_layers import _keras
 from keras_uq_layers import arguments
 from keras_uq_layers import families
+from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.calibration._base import to_array
 from keras_uq_layers.calibration.prediction_sets import labels
+from keras_uq_layers.families._classes import log_complement
+from keras_uq_layers.families._classes import log_probability
 from keras_uq_layers.families._tag import attach_family
 from keras_uq_layers.families._tag import attached_family
 from keras_uq_layers.numerics import at_least_float32
 from keras_uq_layers.prediction import Moments
+from keras_uq_layers.prediction import Prediction
 from keras_uq_layers.registration import register
 
 _RANGE = 1e4
@@ -28,11 +33,14 @@ class TemperatureScaling(keras.layers.Layer):
 
     ```
     output = logits / temperature
+    output = softmax(log(probabilities) / temperature)     from_logits=False
     ```
 
     Put it after the last layer of a trained classifier, call `fit` with the
     logits and labels of data that the model was not trained on, and save the
-    model: the temperature is a weight that no training changes. A temperature
+    model: the temperature is a weight that no training changes. For a model
+    that ends in a softmax or a sigmoid, and for probabilities of any other
+    library, say `from_logits=False`. A temperature
     above 1 makes the probabilities less extreme; the most likely class stays
     the same. The guarantee: no other temperature has a smaller negative log
     likelihood on the calibration set.
@@ -40,20 +48,22 @@ class TemperatureScaling(keras.layers.Layer):
     Args:
         temperature: Temperature before `fit`, a positive float. The config of
             a fitted layer holds the fitted temperature.
+        from_logits: Whether inputs and outputs are logits; if not, both are
+            probabilities.
         **kwargs: As for `keras.layers.Layer`.
 
     Call arguments:
-        inputs: Tensor of logits.
+        inputs: Tensor of logits, or of probabilities.
 
     Input shape:
-        `(batch, ..., K)`; with `K = 1` the logit of the second of two classes.
+        `(batch, ..., K)`; with `K = 1` the second of two classes.
 
     Output shape:
         The same; float32 or wider, also under a mixed policy.
 
     Raises:
-        ValueError: `temperature` is not a positive finite number, or the inputs
-            are the probabilities of a head with `from_logits=False`.
+        ValueError: `temperature` is not a positive finite number, `from_logits`
+            is not a boolean, or the inputs are known to be of the other kind.
 
     Example:
 
@@ -68,10 +78,13 @@ class TemperatureScaling(keras.layers.Layer):
         arXiv:1706.04599.
     """
 
-    def __init__(self, temperature: float = 1.0, **kwargs: Any) -> None:
+    def __init__(
+        self, temperature: float = 1.0, from_logits: bool = True, **kwargs: Any
+    ) -> None:
         # Half precision would round the logits before they are calibrated.
         super().__init__(autocast=False, **kwargs)
         self.initial_temperature = arguments.positive_float("temperature", temperature)
+        self.from_logits = arguments.boolean("from_logits", from_logits)
         self.supports_masking = True
 
     def build(self, input_shape: Shape) -> None:
@@ -85,14 +98,23 @@ class TemperatureScaling(keras.layers.Layer):
         )
 
     def call(self, inputs: Tensor) -> Tensor:
-        logits = ops.cast(inputs, self._output_dtype) / self.temperature
-        return attach_family(logits, _of_logits(inputs))
+        family = self._family_of(inputs)
+        output = ops.cast(inputs, self._output_dtype)
+        if self.from_logits:
+            output = output / self.temperature
+        elif inputs.shape[-1] == 1:
+            output = ops.sigmoid(_logit(output) / self.temperature)
+        else:
+            output = ops.softmax(log_probability(output) / self.temperature)
+        return attach_family(output, family)
 
-    def fit(self, logits: Tensor, y: Tensor) -> Self:
+    def fit(self, logits: Tensor | Prediction, y: Tensor) -> Self:
         """Sets the temperature of highest likelihood.
 
         Args:
-            logits: Array `(N, K)`, the input of this layer.
+            logits: Array `(N, K)`, the input of this layer: logits, with
+                `from_logits=False` probabilities. Or what `uq.predict` returns
+                for a classifier that is not random.
             y: Labels `(N,)` or `(N, 1)`, whole numbers from 0 on.
 
         Returns:
@@ -105,12 +127,10 @@ class TemperatureScaling(keras.layers.Layer):
                 predict the labels no better than chance (infinity).
         """
         if isinstance(logits, Moments):
-            raise ValueError(
-                "`logits` must be an array, such as `model.predict(x)` of a model "
-                "that ends in logits: the mean of several passes has none. "
-                f"Received: an object of class {type(logits).__name__}"
-            )
+            logits = self._of_prediction(logits)
         logits = to_array(logits)
+        if not self.from_logits:
+            logits = _to_logits(logits)
         if logits.ndim != 2 or len(logits) < 1 or not np.isfinite(logits).all():
             raise ValueError(
                 "`logits` must be finite, of shape (N, K). "
@@ -145,6 +165,38 @@ class TemperatureScaling(keras.layers.Layer):
         self.temperature.assign(1.0 / np.sqrt(low * high))
         return self
 
+    def _of_prediction(self, prediction: Moments) -> Array:
+        """The params of the only pass, if they are what this layer is given."""
+        if not isinstance(prediction, Prediction) or prediction.passes != 1:
+            raise ValueError(
+                "`logits` must be an array, such as `model.predict(x)` of a model "
+                "that ends in logits: the mean of several passes has none. "
+                f"Received: {type(prediction).__name__} of {prediction.passes} pass(es)"
+            )
+        self._check_kind(getattr(prediction.family, "from_logits", None), "logits")
+        return prediction.samples[0]
+
+    def _family_of(self, inputs: Tensor) -> families.Family:
+        """The family of the head before this layer, else that of its classes."""
+        known = attached_family(inputs)
+        if _keras.is_probability(inputs):
+            self._check_kind(False, "inputs")
+        if known is not None:
+            self._check_kind(getattr(known, "from_logits", None), "inputs")
+            return known
+        one = inputs.shape[-1] == 1
+        kind = families.Bernoulli if one else families.Categorical
+        return kind(from_logits=self.from_logits)
+
+    def _check_kind(self, from_logits: bool | None, name: str) -> None:
+        if from_logits != self.from_logits:
+            wanted = "logits" if self.from_logits else "probabilities"
+            kinds = {True: "logits", False: "probabilities", None: "other params"}
+            raise ValueError(
+                f"`{name}` must be {wanted} where `from_logits={self.from_logits}`. "
+                f"Received: {kinds[from_logits]}"
+            )
+
     @property
     def _output_dtype(self) -> str:
         return at_least_float32(self.compute_dtype)
@@ -153,20 +205,28 @@ class TemperatureScaling(keras.layers.Layer):
         return input_shape
 
     def compute_output_spec(self, inputs: KerasTensor) -> KerasTensor:
-        logits = KerasTensor(inputs.shape, dtype=self._output_dtype)
-        return attach_family(logits, _of_logits(inputs))
+        output = KerasTensor(inputs.shape, dtype=self._output_dtype)
+        return attach_family(output, self._family_of(inputs))
 
     def get_config(self) -> Config:
         now = self.temperature if self.built else self.initial_temperature
-        return {**super().get_config(), "temperature": float(now)}
+        return {
+            **super().get_config(),
+            "temperature": float(now),
+            "from_logits": self.from_logits,
+        }
 
 
-def _of_logits(inputs: Tensor) -> families.Family | None:
-    """The family of the head before this layer, if there is a head."""
-    family = attached_family(inputs)
-    if not getattr(family, "from_logits", True):
+def _to_logits(p: Array) -> Array:
+    """Logits of probabilities `(N, K)`, checked; `log(p)` is one choice of them."""
+    if not ((p >= 0) & (p <= 1.0 + 1e-3)).all():
         raise ValueError(
-            "`inputs` must be logits, not probabilities. Received: the output of a "
-            f"head with the family {family!r}"
+            "`logits` must hold probabilities for `from_logits=False`. Received: "
+            f"numbers from {np.min(p):g} to {np.max(p):g}"
         )
-    return family
+    tensor = ops.convert_to_tensor(p)
+    return to_array(_logit(tensor) if p.shape[-1] == 1 else log_probability(tensor))
+
+
+def _logit(p: Tensor) -> Tensor:
+    return log_probability(p) - log_complement(p)

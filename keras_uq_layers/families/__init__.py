@@ -17,6 +17,7 @@ from keras_uq_layers.families.multivariate_normal import MultivariateNormal
 from keras_uq_layers.families.negative_binomial import NegativeBinomial
 from keras_uq_layers.families.normal import Normal
 from keras_uq_layers.families.normal_mixture import NormalMixture
+from keras_uq_layers.families.point import Point
 from keras_uq_layers.families.poisson import Poisson
 from keras_uq_layers.families.quantiles import Quantiles
 from keras_uq_layers.families.student_t import StudentT
@@ -38,6 +39,7 @@ _FAMILIES: tuple[type[Family], ...] = (
     NormalMixture,
     MultivariateNormal,
     Quantiles,
+    Point,
     Bernoulli,
     Categorical,
 )

@@ -93,23 +93,23 @@ class NormalSampling(SavedSeeds):
         )
         self.seed = seed
         self.seed_generator = SeedGenerator(seed)
-        self.family = Normal()
+        self._normal = Normal()
         self.supports_masking = True
 
     def build(self, input_shape: Shape) -> None:
-        self.family.units(input_shape[-1])
+        self._normal.units(input_shape[-1])
 
     def call(
         self, inputs: Tensor, training: bool = False, mask: Tensor | None = None
     ) -> Tensor:
         valid = position_mask(mask, tuple(inputs.shape[:-1]))
         params = where_valid(valid, ops.cast(inputs, self._output_dtype))
-        loc, scale = self.family.split(params)
+        loc, scale = self._normal.split(params)
         kl = masked_mean(ops.sum(normal_kl(loc, scale), axis=-1), valid)
         self.add_loss(as_loss(ops.cast(self.kl_weight, kl.dtype) * kl))
         if training or self.sample_at_inference:
             seed = self.seed_generator.per_example()
-            output = self.family.sample(params, seed=seed)
+            output = self._normal.sample(params, seed=seed)
         else:
             output = loc
         return where_valid(valid, output, 0.0)
@@ -119,7 +119,7 @@ class NormalSampling(SavedSeeds):
         return at_least_float32(self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return (*input_shape[:-1], self.family.units(input_shape[-1]))
+        return (*input_shape[:-1], self._normal.units(input_shape[-1]))
 
     def compute_output_spec(
         self, inputs: KerasTensor, training: bool = False, mask: Any = None

@@ -45,7 +45,7 @@ class Accuracy(MeanMetric):
 
     Example:
 
-    >>> metric = uq.metrics.Accuracy("bernoulli")
+    >>> metric = uq.metrics.Accuracy(uq.families.Bernoulli())
     >>> metric.update_state(np.array([1, 1]), np.array([[0.2], [-0.2]]))
     >>> float(metric.result())
     0.5
@@ -94,7 +94,7 @@ class BrierScore(MeanMetric):
 
     Example:
 
-    >>> metric = uq.metrics.BrierScore("categorical")
+    >>> metric = uq.metrics.BrierScore(uq.families.Categorical())
     >>> metric.update_state(np.array([0]), np.array([[0.0, 0.0]]))
     >>> float(metric.result())
     0.5
@@ -162,7 +162,7 @@ class ExpectedCalibrationError(FamilyMetric):
 
     Example:
 
-    >>> metric = uq.metrics.ExpectedCalibrationError("categorical")
+    >>> metric = uq.metrics.ExpectedCalibrationError(uq.families.Categorical())
     >>> metric.update_state(np.array([0, 1]), np.array([[0.0, 0.0]] * 2))
     >>> float(metric.result())  # confidence 0.5, half of them right
     0.0

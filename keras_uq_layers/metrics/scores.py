@@ -177,7 +177,7 @@ class PredictiveEntropy(MeanMetric):
 
     Example:
 
-    >>> metric = uq.metrics.PredictiveEntropy("categorical")
+    >>> metric = uq.metrics.PredictiveEntropy(uq.families.Categorical())
     >>> metric.update_state(np.array([0]), np.array([[0.0, 0.0]]))
     >>> round(float(metric.result()), 4)  # log(2)
     0.6931

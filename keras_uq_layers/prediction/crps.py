@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_uq_layers import families
 from keras_uq_layers._typing import Array
 from keras_uq_layers.families import Family
 from keras_uq_layers.prediction import mixture
@@ -66,8 +67,11 @@ def crps(family: Family, params: Array, y: Array) -> Array:
     ```
 
     By adaptive quadrature, to a thousandth of its value. For counts by the sum
-    over all of them. Infinite where the tails are too heavy.
+    over all of them, for points by the sum over the passes. Infinite where the
+    tails are too heavy.
     """
+    if isinstance(family, families.Point):
+        return _crps_of_points(params, y)
     family, parts = mixture.single_outputs(family, params)
     known = np.isfinite(y)
     values = np.where(known, y, 0.0).reshape(-1)
@@ -76,6 +80,14 @@ def crps(family: Family, params: Array, y: Array) -> Array:
     else:
         score = _smooth_crps(family, parts, values)
     return np.where(known, score.reshape(y.shape), np.abs(y))
+
+
+def _crps_of_points(values: Array, y: Array) -> Array:
+    """`mean |x_s - y| - mean |x_s - x_t| / 2` over the passes `s` and `t`."""
+    count = len(values)
+    weight = (2.0 * np.arange(count) - count + 1.0) / count**2
+    half_spread = np.tensordot(weight, np.sort(values, axis=0), axes=1)
+    return np.abs(values - y).mean(axis=0) - half_spread
 
 
 class _Reach(NamedTuple):

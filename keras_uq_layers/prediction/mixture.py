@@ -126,6 +126,8 @@ def quantile(family: Family, params: Array, levels: Array) -> Array:
     from scipy.optimize import elementwise
     from scipy.special import ndtri
 
+    if isinstance(family, families.Point):
+        return _quantile_of_points(params, levels)
     units = family.units(params.shape[-1])
     family, parts = single_outputs(family, params)
     low, high, centre, unit = _bracket(family, parts, levels)
@@ -154,6 +156,16 @@ def quantile(family: Family, params: Array, levels: Array) -> Array:
             root = np.where(at_bound, bound, root)
     root = np.clip(root, family.lower, family.upper)
     return root.reshape(params.shape[1], units, levels.shape[-1])
+
+
+def _quantile_of_points(values: Array, levels: Array) -> Array:
+    """The smallest value that a share `level` of the passes does not exceed."""
+    ordered = np.sort(values, axis=0).reshape(len(values), -1)
+    # 1e-9: 0.1 * 30 in floating point must not be rounded up to 4.
+    rank = np.ceil(levels * len(values) - 1e-9).astype("int64") - 1
+    rank = np.broadcast_to(rank, (ordered.shape[1], levels.shape[-1]))
+    found = np.take_along_axis(ordered, rank.T, axis=0)
+    return found.T.reshape(*values.shape[1:], levels.shape[-1])
 
 
 def _whole(family: Family, parts: list[Array], root: Array, level: Array) -> Array:

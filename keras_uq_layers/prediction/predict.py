@@ -28,6 +28,7 @@ from keras_uq_layers.prediction.sampler import Plan
 from keras_uq_layers.prediction.sampler import Sampler
 from keras_uq_layers.prediction.sampler import make_plan
 from keras_uq_layers.prediction.sampler import rows_at_a_time
+from keras_uq_layers.reading import Emitted
 from keras_uq_layers.reading import family_of
 
 _CACHE = "_uq_predict_cache"
@@ -61,9 +62,16 @@ def predict(
     ```
 
     The model runs `samples` times, with `training=False`, in one loop in the
-    graph. It may be any Keras model whose output is a params tensor: one with
-    variational layers or `MCDropout`, or an `Ensemble`, whose members are the
-    components. A model without randomness runs once and has no epistemic part.
+    graph. It may be any Keras model: one with variational layers or `MCDropout`,
+    an `Ensemble`, whose members are the components, or a model that knows
+    nothing of this library. A model without randomness runs once and has no
+    epistemic part.
+
+    The family says how the output is read. It is that of the model's head, else
+    of its compiled loss. The softmax, the sigmoid and the cross entropies of
+    Keras mean classes. The output of any other model, such as a `Dense(1)` that
+    was trained with squared errors, is the prediction itself, `families.Point`.
+    The family that was chosen is in the result and its `repr`.
 
     Whether a model is random is found out by running it on a few rows, before
     the first prediction. Layers that are random in training only, such as
@@ -98,7 +106,8 @@ def predict(
     how many there are.
 
     Args:
-        model: A Keras model with one output, `(N, ..., P * D)`.
+        model: A Keras model with an output `(N, ..., P * D)`, or with several in
+            a dict, list or tuple.
         x: Inputs as for `model.predict`: an array, a list or dict of arrays, a
             `tf.data.Dataset`, a generator (with `steps`), a `PyDataset`.
         family: Name or object of the family of the output. None: that of the
@@ -122,7 +131,9 @@ def predict(
 
     Returns:
         A `Prediction`, for families of classes a `ClassPrediction`. With
-        `keep_samples=False`, `Moments` or `ClassMoments`.
+        `keep_samples=False`, `Moments` or `ClassMoments`. For a model with
+        several outputs, the same structure of these; their passes belong
+        together.
 
     Raises:
         ValueError: `samples` is not a positive integer, `x` is empty, the
@@ -159,41 +170,45 @@ def predict(
         raise arguments.error("x", "arrays, or a dataset or generator of batches", x)
     if arrays and _rows(x) == 0:
         raise _empty()
-    x, plan, shape = _plan(model, x, arrays)
-    family = family_of(model, family)
-    _check_fit(model, family, shape)
-    if not keep_samples:
-        # A family without moments says so here, not from within the graph.
-        family.variance(ops.ones((1, shape[-1])))
+    x, plan, output = _plan(model, x, arrays)
+    read_by = tuple(tree.flatten(family_of(model, family, output)))
+    emitted = tree.flatten(output)
+    for one, tensor in zip(read_by, emitted, strict=True):
+        _check_fit(model, one, tensor.shape)
+        if not keep_samples:
+            # A family without moments says so here, not from within the graph.
+            one.variance(ops.ones((1, tensor.shape[-1])))
     if samples is not None and samples > 1 and not plan.random:
         _warn_of_no_randomness(model, samples)
-    sampler = _sampler(model, samples or _DEFAULT_SAMPLES, plan, family, keep_samples)
+    sampler = _sampler(model, samples or _DEFAULT_SAMPLES, plan, read_by, keep_samples)
     sampler.seed(random.randint(0, 2**31 - 1) if seed is None else seed)
     if arrays and batch_size is None:
-        batch_size = rows_at_a_time(model, sampler.samples, shape[-1])
+        width = sum(tensor.shape[-1] for tensor in emitted)
+        batch_size = rows_at_a_time(model, sampler.samples, width)
     fits = arrays and _rows(x) <= (batch_size or 0)
     if fits and steps is None and callbacks is None:
         # One batch: Keras takes tens of milliseconds to set up its pipeline.
-        output = sampler.predict_on_batch(_in_float_type(x))
+        found = sampler.predict_on_batch(_in_float_type(x))
     else:
-        output = sampler.predict(
+        found = sampler.predict(
             x, batch_size=batch_size, steps=steps, callbacks=callbacks, verbose=verbose
         )
-    if output is None or len(output["unknown"]) == 0:
+    if found is None or len(found["unknown"]) == 0:
         raise _empty()
-    unknown = np.asarray(output.pop("unknown"))
+    unknown = np.asarray(found["unknown"])
     if unknown.any():
         warnings.warn(
             f"`x` holds NaN in {np.count_nonzero(unknown)} of {len(unknown)} "
             "example(s). All that is predicted for them is NaN.",
             stacklevel=2,
         )
-    if keep_samples:
-        passes = np.array(np.swapaxes(output["samples"], 0, 1))
-        passes[:, unknown] = np.nan
-        kind = ClassPrediction if isinstance(family, ClassFamily) else Prediction
-        return kind(passes, family)
-    return _moments(output, unknown, family, sampler.samples)
+    predictions = [
+        _prediction(summary, unknown, one)
+        if keep_samples
+        else _moments(summary, unknown, one, sampler.samples)
+        for summary, one in zip(found["outputs"], read_by, strict=True)
+    ]
+    return tree.pack_sequence_as(output, predictions)
 
 
 def _empty() -> ValueError:
@@ -256,8 +271,8 @@ def _chained(first: Any, rest: Any) -> Any:
     yield from rest
 
 
-def _plan(model: keras.Model, x: Any, arrays: bool) -> tuple[Any, Plan, tuple]:
-    """The data, how the model is run on it, and the shape of an output."""
+def _plan(model: keras.Model, x: Any, arrays: bool) -> tuple[Any, Plan, Any]:
+    """The data, how the model is run on it, and an `Emitted` for each output."""
     cache = _cache_of(model)
     key = (_parts_of(model), _signature(x) if arrays else None)
     if model.built and key in cache.plans:
@@ -271,9 +286,15 @@ def _plan(model: keras.Model, x: Any, arrays: bool) -> tuple[Any, Plan, tuple]:
     few = _in_float_type(tree.map_structure(ops.convert_to_tensor, few))
     _build(model, few)
     plan, output = make_plan(model, few)
-    _check_one_output(output)
-    cache.plans = {(_parts_of(model), key[1]): (plan, tuple(output.shape))}
-    return x, plan, tuple(output.shape)
+    for tensor in tree.flatten(output):
+        if not ops.is_tensor(tensor):
+            raise ValueError(
+                "`model` must emit tensors. Received: an output of type "
+                f"{type(tensor).__name__}"
+            )
+    emitted = tree.map_structure(Emitted.of, output)
+    cache.plans = {(_parts_of(model), key[1]): (plan, emitted)}
+    return x, plan, emitted
 
 
 def _parts_of(model: keras.Model) -> tuple:
@@ -296,15 +317,6 @@ def _build(model: keras.Model, few: Any) -> None:
     model(few)
     for state, value in states:
         state.assign(value)
-
-
-def _check_one_output(output: Any) -> None:
-    if not ops.is_tensor(output):
-        raise ValueError(
-            "`model` must have one output, a tensor of params. Received: an "
-            f"output of type {type(output).__name__}. Predict one at a time: "
-            "`keras.Model(model.inputs, output)`"
-        )
 
 
 def _check_fit(model: keras.Model, family: Family, shape: tuple) -> None:
@@ -331,16 +343,22 @@ def _warn_of_no_randomness(model: keras.Model, samples: int) -> None:
 
 
 def _sampler(
-    model: keras.Model, samples: int, plan: Plan, family: Family, keep_samples: bool
+    model: keras.Model,
+    samples: int,
+    plan: Plan,
+    read_by: tuple[Family, ...],
+    keep_samples: bool,
 ) -> Sampler:
     """The sampler of this model, from an earlier call where there was one."""
     cache = _cache_of(model)
-    key = (samples, id(plan), family, keep_samples)
+    key = (samples, id(plan), read_by, keep_samples)
     if key not in cache.samplers:
         while len(cache.samplers) >= _CACHED_SAMPLERS:
             del cache.samplers[next(iter(cache.samplers))]
-        summary = _batch_first if keep_samples else _moments_of(family)
-        cache.samplers[key] = Sampler(model, samples, plan, summary)
+        summaries = [
+            _batch_first if keep_samples else _moments_of(family) for family in read_by
+        ]
+        cache.samplers[key] = Sampler(model, samples, plan, summaries)
     return cache.samplers[key]
 
 
@@ -348,7 +366,7 @@ class _Cache:
     """Not a dict: Keras would look for layers in it when it saves the model."""
 
     def __init__(self) -> None:
-        self.plans: dict[tuple, tuple[Plan, tuple]] = {}
+        self.plans: dict[tuple, tuple[Plan, Any]] = {}
         self.samplers: dict[tuple, Sampler] = {}
 
     def __deepcopy__(self, memo: dict) -> "_Cache":
@@ -379,15 +397,27 @@ def _moments_of(family: Family) -> Callable[[Tensor], dict[str, Tensor]]:
     return summary
 
 
+def _prediction(
+    output: dict[str, Tensor], unknown: np.ndarray, family: Family
+) -> Prediction:
+    passes = np.array(np.swapaxes(output["samples"], 0, 1))
+    passes[:, unknown] = np.nan
+    kind = ClassPrediction if isinstance(family, ClassFamily) else Prediction
+    return kind(passes, family)
+
+
 def _moments(
     output: dict[str, Tensor], unknown: np.ndarray, family: Family, passes: int
 ) -> Moments:
-    known = np.asarray(output.pop("known"))
+    known = np.asarray(output["known"])
     outside = ~known & ~unknown.reshape(-1, *[1] * (known.ndim - 1))
     mixture.warn_of_rows(outside, family, stacklevel=4)
-    found = [to_numpy(value) for value in output.values()]
+    of_classes = isinstance(family, ClassFamily)
+    # By name: on JAX a dict comes back in the order of its keys.
+    names = ["mean", "aleatoric", "epistemic", *["entropy"] * of_classes]
+    found = [to_numpy(output[name]) for name in names]
     for value in found:
         value[~known] = np.nan
         value[unknown] = np.nan
-    kind: Any = ClassMoments if isinstance(family, ClassFamily) else Moments
+    kind: Any = ClassMoments if of_classes else Moments
     return kind(*found, family, passes)

@@ -14,6 +14,7 @@ from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Floats
 from keras_uq_layers._typing import Identifier
 from keras_uq_layers._typing import Tensor
+from keras_uq_layers.families.point import WHAT_TO_ADD
 from keras_uq_layers.numerics.dtypes import to_numpy
 from keras_uq_layers.prediction import mixture
 from keras_uq_layers.prediction.crps import crps
@@ -162,10 +163,14 @@ class Moments:
                 f"{name} {np.nanmean(values):.4g}"
                 for name, values in self._columns().items()
             ]
-        return (
+        lines = [
             f"{type(self).__name__} of {positions} example(s) from {self.passes} "
-            f"pass(es), family {self.family!r}\n  averages: {', '.join(averages)}"
-        )
+            f"pass(es), family {self.family!r}",
+            f"averages: {', '.join(averages)}",
+        ]
+        if isinstance(self.family, families.Point):
+            lines.append("a plain prediction: the noise of the data is not in it")
+        return "\n  ".join(lines)
 
 
 class Prediction(Moments):
@@ -181,7 +186,8 @@ class Prediction(Moments):
     `Moments`.
 
     `uq.predict` makes it. It can also be made of params: those of passes of
-    your own, or `params[None]` of a single pass.
+    your own, or `params[None]` of a single pass. Predictions of any other
+    library are of the family `"point"`.
 
     A row (an example, or a position of it) with params that no distribution
     has, such as a negative scale or a NaN, is answered by NaN throughout. A
@@ -312,11 +318,23 @@ class Prediction(Moments):
 
         Raises:
             ValueError: A level outside (0, 1).
-            NotImplementedError: The family has no distribution function.
+            NotImplementedError: The family has no distribution function, or the
+                prediction is a single point, without any spread.
         """
+        if isinstance(self.family, families.Point) and self._passes_are_equal:
+            raise NotImplementedError(
+                "Equal passes of the family 'point' have no interval: its width "
+                f"would be 0. {WHAT_TO_ADD} `uq.to_mc_dropout` and `uq.Ensemble` give "
+                "passes that differ, and the interval in which they lie."
+            )
         half = 0.5 * arguments.open_probability("level", level)
         lower, upper = self.quantile([0.5 - half, 0.5 + half])
         return lower, upper
+
+    @property
+    def _passes_are_equal(self) -> bool:
+        first = np.broadcast_to(self.samples[:1], self.samples.shape)
+        return np.array_equal(self.samples, first, equal_nan=True)
 
     def cdf(self, y: Tensor) -> Array:
         """Distribution function of the mixture at `y`, output by output.

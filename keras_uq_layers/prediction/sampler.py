@@ -5,6 +5,7 @@ import functools
 import math
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,7 +14,6 @@ from keras import ops
 from keras import tree
 
 from keras_uq_layers import _keras
-from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
 
 # Rows of a batch are chosen so that the widest activation of one pass has
@@ -32,7 +32,7 @@ class Plan:
     # Whether the numbers drawn come from elsewhere, too.
     hidden: bool
     # The deterministic part and the rest, as functions, or None.
-    cut: tuple[Callable[..., Tensor], Callable[..., Tensor]] | None
+    cut: tuple[Callable[..., Any], Callable[..., Any]] | None
 
     @property
     def random(self) -> bool:
@@ -40,20 +40,21 @@ class Plan:
 
 
 class Sampler(keras.Model):
-    """Maps `x` to `samples` passes of another model, or to a summary of them.
+    """Maps `x` to `samples` passes of another model, or to summaries of them.
 
     The passes run in one loop in the graph. In pass `s` the seed generator
     `g` starts from the state `[k(seed, s, g), 0]`. All passes run inside a
     `keras.StatelessScope`, so that nothing of the model is ever assigned.
 
     Args:
-        model: A built Keras model with one output `(B, ..., P * D)`, or
+        model: A built Keras model with outputs `(B, ..., P * D)`, or
             `(B, M, ..., P * D)` where its `member_axis` is 1.
         samples: Number of passes.
         plan: A `Plan` of the model, from `make_plan`.
-        summary: Function from params `(S, B, ..., P * D)` to what the batch
-            returns: a dict of tensors, `B` first. `unknown` is added to it:
-            the rows of the batch in which an input is NaN.
+        summaries: A function for each output, in the order of `tree.flatten`,
+            from params `(S, B, ..., P * D)` to a dict of tensors, `B` first.
+            A batch returns their list as `outputs`, and as `unknown` the rows
+            in which an input is NaN.
     """
 
     def __init__(
@@ -61,13 +62,13 @@ class Sampler(keras.Model):
         model: keras.Model,
         samples: int,
         plan: Plan,
-        summary: Callable[[Tensor], dict[str, Tensor]],
+        summaries: Sequence[Callable[[Tensor], dict[str, Tensor]]],
     ) -> None:
         # No autocast: the model gets its inputs as they are.
         super().__init__(autocast=False, dtype="float32", name="predict")
         self.model = model
         self.samples = samples if plan.random else 1
-        self.summary = summary
+        self.summaries = summaries
         self.plan = plan
         self.seed_states = self.add_weight(
             name="seed_states",
@@ -91,7 +92,7 @@ class Sampler(keras.Model):
         states = np.stack([keys, np.zeros_like(keys)], axis=-1)
         self.seed_states.assign(states.astype(self.seed_states.dtype))
 
-    def call(self, inputs: Any, training: bool = False) -> dict[str, Tensor]:
+    def call(self, inputs: Any, training: bool = False) -> dict[str, Any]:
         plan = self.plan
         values = current_values(self.model)
         states = ops.convert_to_tensor(self.seed_states)
@@ -109,16 +110,20 @@ class Sampler(keras.Model):
             return run(function, argument, _rows(state, plan))
 
         if self.samples == 1:
-            outputs = one_pass(states[0])[None]
+            outputs = [output[None] for output in one_pass(states[0])]
         elif plan.hidden:
-            outputs = ops.stack([one_pass(states[s]) for s in range(self.samples)])
+            passes = [one_pass(states[s]) for s in range(self.samples)]
+            outputs = [ops.stack(output) for output in zip(*passes, strict=True)]
         else:
             outputs = ops.map(one_pass, states)
-        outputs = _members_as_passes(self.model, outputs)
-        return {**self.summary(outputs), "unknown": _unknown(inputs)}
+        summed = [
+            summary(_members_as_passes(self.model, output))
+            for summary, output in zip(self.summaries, outputs, strict=True)
+        ]
+        return {"outputs": summed, "unknown": _unknown(inputs)}
 
-    def _whole(self, inputs: Any) -> Tensor:
-        return self.model(inputs, training=False)
+    def _whole(self, inputs: Any) -> list[Tensor]:
+        return tree.flatten(self.model(inputs, training=False))
 
 
 class Watch(keras.StatelessScope):
@@ -156,7 +161,7 @@ def current_values(model: keras.Model) -> list[tuple[keras.Variable, Tensor]]:
     return [(v, v.value) for v in model.variables]
 
 
-def make_plan(model: keras.Model, x: Any) -> tuple[Plan, Tensor]:
+def make_plan(model: keras.Model, x: Any) -> tuple[Plan, Any]:
     """Finds out by two passes whether a model is random at inference, and how.
 
     It is if a seed generator moves in a pass, whoever owns it. If two passes
@@ -168,7 +173,7 @@ def make_plan(model: keras.Model, x: Any) -> tuple[Plan, Tensor]:
         x: The first rows of its inputs, as tensors.
 
     Returns:
-        A `Plan`, and the output of a pass.
+        A `Plan`, and the output of a pass, in its structure.
     """
     values = current_values(model)
     outputs = []
@@ -176,10 +181,8 @@ def make_plan(model: keras.Model, x: Any) -> tuple[Plan, Tensor]:
         with Watch(values) as scope:
             outputs.append(model(x, training=False))
     output, again = outputs
-    if not ops.is_tensor(output):
-        return Plan([], False, None), output
     seed_states = scope.seed_states
-    hidden = not np.array_equal(_as_array(output), _as_array(again), equal_nan=True)
+    hidden = not all(map(_are_equal, tree.flatten(output), tree.flatten(again)))
     if keras.backend.backend() == "jax":
         # JAX makes numbers of the global generator constants of the graph.
         global_state = _keras.global_seed_generator().state
@@ -188,8 +191,14 @@ def make_plan(model: keras.Model, x: Any) -> tuple[Plan, Tensor]:
     return Plan(seed_states, hidden, cut), output
 
 
-def _as_array(tensor: Tensor) -> Array:
-    return np.asarray(ops.convert_to_numpy(tensor)).astype("float64")
+def _are_equal(one: Any, other: Any) -> bool:
+    if not ops.is_tensor(one):
+        return True  # `predict` refuses such an output.
+    first, second = (
+        np.asarray(ops.convert_to_numpy(tensor)).astype("float64")
+        for tensor in (one, other)
+    )
+    return np.array_equal(first, second, equal_nan=True)
 
 
 def _rows(state: Tensor, plan: Plan) -> list[Tensor]:
@@ -220,7 +229,7 @@ def _unknown(inputs: Any) -> Tensor:
 
 def find_cut(
     model: keras.Model, drawn: list[keras.Variable]
-) -> tuple[Callable[..., Tensor], Callable[..., Tensor]] | None:
+) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
     """Cuts a graph of layers in front of its first random layers.
 
     Args:
@@ -228,8 +237,9 @@ def find_cut(
         drawn: States of the seed generators that draw at inference.
 
     Returns:
-        The deterministic part and the rest, as functions; None for a
-        subclassed model, or where the owner of a generator is not found.
+        The deterministic part and the rest, as functions; the rest returns a list
+        of all outputs. None for a subclassed model, or where the owner of a
+        generator is not found.
     """
     if not _keras.is_graph_of_layers(model):
         return None
@@ -250,9 +260,10 @@ def find_cut(
         if draws or any(id(t) in random for t in arguments):
             random.update(id(t) for t in results)
             cut.update({id(t): t for t in arguments})
+    cut.update({id(t): t for t in model.outputs})  # one may not be random
     tensors = [tensor for key, tensor in cut.items() if key not in random]
     head = keras.Model(inputs, tensors)
-    tail = keras.Function(tensors, model.outputs[0])
+    tail = keras.Function(tensors, model.outputs)
     return head, functools.partial(_keras.run_graph, tail)
 
 

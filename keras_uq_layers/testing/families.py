@@ -187,13 +187,21 @@ def _check_quantile(family: families.Family, params: Tensor, quantiles: Array) -
     if not _exists(family.cdf, _tensor(quantiles[0]), params):
         return
     tolerance = 1e-4
+    without_spread = _exists(family.variance, params) and np.all(
+        to_numpy(family.variance(params)) == 0.0
+    )
     for level, value in zip(_levels(family), quantiles, strict=True):
         y = _tensor(value)
         reached = to_numpy(family.cdf(y, params))
         step = 1.0 if family.discrete else 1e-3 * np.maximum(np.abs(value), 1e-3)
         before = ops.convert_to_tensor((value - step).astype(_dtype()))
         before = to_numpy(family.cdf(before, params))
-        jump = family.discrete | (value <= family.lower) | (value >= family.upper)
+        jump = (
+            family.discrete
+            | without_spread
+            | (value <= family.lower)
+            | (value >= family.upper)
+        )
         exact = np.abs(reached - level) < tolerance
         crossed = (reached > level - tolerance) & (before < level + tolerance)
         assert (exact | (jump & crossed)).all(), (

@@ -82,6 +82,8 @@ def test_a_threshold_that_no_fit_gives_is_refused(cls):
     if cls is SplitConformal:
         with pytest.raises(ValueError, match="`threshold` must be a finite non-neg"):
             cls(threshold=[1.0, -0.1])
+        with pytest.raises(ValueError, match=r"`residuals` must be one of .*threshold"):
+            cls(threshold=[1.0])
     else:
         assert cls(threshold=-0.1).threshold.tolist() == [-0.1]
 
@@ -114,5 +116,8 @@ def test_errors():
         SplitConformal().fit(wrong(x), y[:40])
     with pytest.raises(ValueError, match="`y` must be finite"):
         SplitConformal().fit(wrong(x), y * np.nan)
-    with pytest.raises(ValueError, match=r"must be a `uq.Prediction`.*params\[None\]"):
+    with pytest.raises(ValueError, match=r"`y` must have shape \(50, 2\)"):
         SplitConformal().fit(np.ones((50, 2)), y)
+    for bad in ("model", None, 1.0, [["a"]]):
+        with pytest.raises(ValueError, match=r"`uq.Prediction`.*params\[None\]"):
+            SplitConformal().fit(bad, y)

@@ -67,6 +67,16 @@ def test_moments_of_classes_are_enough():
     np.testing.assert_array_equal(found, expected)
 
 
+def test_an_array_of_probabilities_of_any_library():
+    rng = np.random.default_rng(0)
+    p, y = rng.dirichlet(np.ones(3), size=60), rng.integers(0, 3, 60)
+    whole = uq.Prediction(p[None], uq.families.Categorical(from_logits=False))
+    found = AdaptivePredictionSets().fit(p, y).sets(p)
+    np.testing.assert_array_equal(
+        found, AdaptivePredictionSets().fit(whole, y).sets(whole)
+    )
+
+
 def test_errors():
     for bad in (np.full(50, 2), np.full(50, -1), np.full(50, 0.5)):
         with pytest.raises(ValueError, match="`y` must hold labels from 0 to 1"):
@@ -83,5 +93,9 @@ def test_errors():
     normal = uq.Prediction(np.ones((1, 9, 2)), "normal")
     with pytest.raises(ValueError, match="must be of the family 'categorical'"):
         AdaptivePredictionSets().fit(normal, np.zeros(9))
-    with pytest.raises(ValueError, match=r"must be a `uq.Prediction`"):
-        AdaptivePredictionSets().fit(np.full((9, 2), 0.5), np.zeros(9))
+    for bad in (np.full((9, 1), 0.5), np.full(9, 0.5), ["a"] * 9):
+        with pytest.raises(ValueError, match=r"array of probabilities \(N, K\)"):
+            AdaptivePredictionSets().fit(bad, np.zeros(9))
+    for bad in (np.full((9, 2), 0.6), np.tile([-1.0, 2.0], (9, 1))):
+        with pytest.raises(ValueError, match="probabilities that add up to 1"):
+            AdaptivePredictionSets().fit(bad, np.zeros(9))

@@ -36,6 +36,46 @@ def test_two_classes_from_one_logit():
     assert abs(2.0 / float(layer.temperature) - np.log(3)) < 1e-5
 
 
+def two_ways(units, activation):
+    """A model that ends in logits, and one with the same weights in probabilities."""
+    logits = keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)])
+    ended = keras.Sequential([*logits.layers, keras.layers.Activation(activation)])
+    return logits, ended
+
+
+@pytest.mark.parametrize(("units", "activation"), [(4, "softmax"), (1, "sigmoid")])
+def test_probabilities_are_scaled_as_their_logits(units, activation):
+    """Of a plain model, of what `uq.predict` returns, of a plain array."""
+    logits, ended = two_ways(units, activation)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 3)).astype("float32")
+    z = logits.predict(x, verbose=0)
+    y = np.argmax(z + rng.gumbel(size=(300, units)) if units > 1 else 0 * z, axis=1)
+    if units == 1:
+        y = (z[:, 0] + rng.logistic(size=300) > 0).astype(int)
+    right = uq.TemperatureScaling().fit(z, y)
+    p = ended.predict(x, verbose=0)
+    for given in (p, uq.predict(ended, x, verbose=0)):
+        layer = uq.TemperatureScaling(from_logits=False).fit(given, y)
+        temperature = float(layer.temperature)
+        np.testing.assert_allclose(temperature, float(right.temperature), rtol=1e-4)
+    scaled = keras.Sequential([ended, layer])
+    activation = keras.activations.get(activation)
+    expected = keras.ops.convert_to_numpy(activation(right(z)))
+    found = uq.predict(scaled, x, verbose=0)
+    np.testing.assert_allclose(found.mean, expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"must be logits .* Received: probabilities"):
+        uq.TemperatureScaling()(ended(x))
+
+
+def test_the_output_says_what_it_holds():
+    """Of a plain `Dense`, whose logits would else be a plain prediction."""
+    logits, _ = two_ways(3, "softmax")
+    model = keras.Sequential([logits, uq.TemperatureScaling(2.0)])
+    found = uq.predict(model, np.ones((2, 3)), verbose=0)
+    assert found.family == uq.families.Categorical()
+
+
 def test_errors():
     p = np.full((50, 2), 0.5)
     for bad in (np.full(50, 2), np.full(50, -1), np.full(50, 0.5)):
@@ -45,12 +85,20 @@ def test_errors():
         with pytest.raises(ValueError, match="`temperature` must be a positive"):
             uq.TemperatureScaling(temperature=bad)
     prediction = uq.Prediction(p[None], "categorical")
-    with pytest.raises(ValueError, match="`logits` must be an array, such as"):
-        uq.TemperatureScaling().fit(prediction, np.ones(50))
+    several = uq.Prediction(np.stack([p, p]), "categorical")
+    with pytest.raises(ValueError, match=r"`logits` must be an array, .* 2 pass"):
+        uq.TemperatureScaling().fit(several, np.ones(50))
+    with pytest.raises(ValueError, match=r"must be probabilities .* Received: logits"):
+        uq.TemperatureScaling(from_logits=False).fit(prediction, np.ones(50))
+    normal = uq.Prediction(p[None], "normal")
+    with pytest.raises(ValueError, match=r"must be logits .* Received: other params"):
+        uq.TemperatureScaling().fit(normal, np.ones(50))
+    with pytest.raises(ValueError, match=r"must hold probabilities .* from 0 to 5"):
+        uq.TemperatureScaling(from_logits=False).fit(p * [[0, 10]], np.ones(50))
     with pytest.raises(ValueError, match="no best temperature"):
         uq.TemperatureScaling().fit(p * [[1, 2]], np.ones(50))
     family = uq.families.Categorical(from_logits=False)
-    with pytest.raises(ValueError, match="must be logits, not probabilities"):
+    with pytest.raises(ValueError, match=r"must be logits .* Received: probabilities"):
         keras.Sequential(
             [
                 keras.Input((2,)),

@@ -287,7 +287,7 @@ def test_against_tfp():
 )
 def test_the_loss_takes_labels_and_probabilities_in_numpy(y):
     x = logits((3, 4))
-    loss = uq.losses.NegativeLogLikelihood("categorical", reduction=None)
+    loss = uq.losses.NegativeLogLikelihood(CATEGORICAL, reduction=None)
     expected = -to_numpy(CATEGORICAL.log_prob(y, x))
     np.testing.assert_allclose(to_numpy(loss(y, x)), expected, rtol=1e-6)
 
@@ -303,7 +303,7 @@ def test_the_loss_takes_labels_and_probabilities_in_numpy(y):
 )
 def test_the_loss_refuses_what_is_no_class(y, message):
     with pytest.raises(ValueError, match=message):
-        uq.losses.NegativeLogLikelihood("categorical")(y, logits((3, 4)))
+        uq.losses.NegativeLogLikelihood(CATEGORICAL)(y, logits((3, 4)))
 
 
 def test_errors():

@@ -13,6 +13,7 @@ from scipy import stats
 import keras_uq_layers as uq
 
 M = uq.metrics
+CATEGORICAL = uq.families.Categorical()
 REGRESSION = [
     M.NegativeLogLikelihood("normal"),
     M.CRPS("normal"),
@@ -25,12 +26,12 @@ REGRESSION = [
     M.RootMeanSquaredError("normal"),
 ]
 CLASSES = [
-    M.NegativeLogLikelihood("categorical"),
-    M.BrierScore("categorical"),
-    M.ExpectedCalibrationError("categorical", bins=5),
-    M.ExpectedCalibrationError("categorical", bins=5, adaptive=True),
-    M.PredictiveEntropy("categorical"),
-    M.Accuracy("categorical"),
+    M.NegativeLogLikelihood(CATEGORICAL),
+    M.BrierScore(CATEGORICAL),
+    M.ExpectedCalibrationError(CATEGORICAL, bins=5),
+    M.ExpectedCalibrationError(CATEGORICAL, bins=5, adaptive=True),
+    M.PredictiveEntropy(CATEGORICAL),
+    M.Accuracy(CATEGORICAL),
 ]
 
 
@@ -205,11 +206,11 @@ def test_the_true_probability_wins_on_average(p, q):
 
     def params(probability, family):
         logit = np.log(probability / (1 - probability))
-        if family == "bernoulli":
+        if family.name == "bernoulli":
             return np.full((2, 1), logit)
         return np.tile([0.0, logit], (2, 1))
 
-    for family in ("bernoulli", "categorical"):
+    for family in (uq.families.Bernoulli(), CATEGORICAL):
         for metric in (M.NegativeLogLikelihood(family), M.BrierScore(family)):
             truth = compute(metric, y, params(p, family), weight)
             assert truth < compute(metric, y, params(q, family), weight)
@@ -220,9 +221,9 @@ def test_brier_score_by_definition():
     p = special.softmax(logits, axis=-1)
     expected = ((p - np.eye(3)[labels]) ** 2).sum(axis=-1).mean()
     np.testing.assert_allclose(
-        compute(M.BrierScore("categorical"), labels, logits), expected, 1e-5
+        compute(M.BrierScore(CATEGORICAL), labels, logits), expected, 1e-5
     )
-    assert np.isnan(compute(M.BrierScore("categorical"), np.full(60, 7), logits))
+    assert np.isnan(compute(M.BrierScore(CATEGORICAL), np.full(60, 7), logits))
 
 
 # Intervals and calibration
@@ -276,7 +277,7 @@ def test_regression_calibration_error_by_the_known_amount(factor, shift):
 def test_ece_of_a_calibrated_classifier_is_that_of_chance(adaptive):
     labels, logits = classes(20_000)
     found = compute(
-        M.ExpectedCalibrationError("categorical", adaptive=adaptive), labels, logits
+        M.ExpectedCalibrationError(CATEGORICAL, adaptive=adaptive), labels, logits
     )
     p = special.softmax(logits, axis=-1)
     accuracy = (p.argmax(axis=-1) == labels).mean()
@@ -293,7 +294,7 @@ def test_ece_grows_by_the_known_amount(adaptive, temperature):
     after = special.softmax(logits, axis=-1).max(axis=-1)
     expected = np.abs((after - before).mean())
     found = compute(
-        M.ExpectedCalibrationError("categorical", adaptive=adaptive), labels, logits
+        M.ExpectedCalibrationError(CATEGORICAL, adaptive=adaptive), labels, logits
     )
     # All gaps have one sign, so that the bins hide none of it.
     np.testing.assert_allclose(found, expected, atol=0.012)
@@ -312,14 +313,14 @@ def test_ece_by_definition():
 
     fixed = np.ceil(confidence * 10).astype(int) - 1
     np.testing.assert_allclose(
-        compute(M.ExpectedCalibrationError("categorical", bins=10), labels, logits),
+        compute(M.ExpectedCalibrationError(CATEGORICAL, bins=10), labels, logits),
         ece(fixed, 10),
         rtol=1e-4,
     )
     equal = np.argsort(np.argsort(confidence)) * 10 // 500
     np.testing.assert_allclose(
         compute(
-            M.ExpectedCalibrationError("categorical", bins=10, adaptive=True),
+            M.ExpectedCalibrationError(CATEGORICAL, bins=10, adaptive=True),
             labels,
             logits,
         ),
@@ -332,7 +333,7 @@ def test_entropies():
     _, logits = classes()
     p = special.softmax(logits, axis=-1)
     np.testing.assert_allclose(
-        compute(M.PredictiveEntropy("categorical"), np.zeros(60), logits),
+        compute(M.PredictiveEntropy(CATEGORICAL), np.zeros(60), logits),
         stats.entropy(p, axis=-1).mean(),
         rtol=1e-5,
     )
@@ -360,10 +361,10 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="`family` must be one of classes"):
         M.ExpectedCalibrationError("normal")
     with pytest.raises(ValueError, match="`bins` must be a positive integer"):
-        M.ExpectedCalibrationError("categorical", bins=0)
+        M.ExpectedCalibrationError(CATEGORICAL, bins=0)
     with pytest.raises(ValueError, match="`levels` must be a positive integer"):
         M.RegressionCalibrationError("normal", levels=0)
     with pytest.raises(ValueError, match="`y` must have shape"):
         compute(M.CRPS("normal"), np.zeros((3, 2)), np.ones((3, 2)))
     with pytest.raises(NotImplementedError, match="has no CRPS"):
-        compute(M.CRPS("categorical"), np.zeros(3), np.ones((3, 2)))
+        compute(M.CRPS(CATEGORICAL), np.zeros(3), np.ones((3, 2)))

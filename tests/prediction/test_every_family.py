@@ -92,7 +92,7 @@ def test_the_sum_of_the_parts_and_the_middle():
 CONTINUOUS = [
     name
     for name in NAMES
-    if name not in ("Bernoulli", "Categorical", "Quantiles")
+    if name not in ("Bernoulli", "Categorical", "Quantiles", "Point")
     and not family_of(name).discrete
 ]
 COUNTS = [name for name in NAMES if family_of(name).discrete]
