@@ -40,6 +40,8 @@ def layer_models():
         yield f"layer_{i:02d}_{case.layer}", keras.Sequential([case.make()]), x
     head = keras.Sequential([keras.Input((3,)), uq.DistributionHead(2)])
     yield "serving", uq.serving_model(head, level=0.8), generic_input((ROWS, 3))
+    plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    yield "serving_point", uq.serving_model(plain), generic_input((ROWS, 3))
     known = generic_input((40, 3))
     features = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "tanh")])
     for covariance in ("shared", "own"):
