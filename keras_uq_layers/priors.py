@@ -89,7 +89,7 @@ class Prior(WeightDistribution):
 
     def _initial_loc(self, weight: str, mean: keras.Variable) -> Callable[..., Tensor]:
         if isinstance(self.loc, str):
-            # A copy: on PyTorch the two variables would share their memory.
+            # A copy: on PyTorch and JAX the two variables would share memory.
             return lambda shape, dtype: ops.cast(ops.copy(mean), dtype)
         if np.shape(self.loc) != tuple(mean.shape):
             raise ValueError(
@@ -107,7 +107,7 @@ class Prior(WeightDistribution):
             means: As for `build`.
         """
         for weight, loc in self._locs.items():
-            loc.assign(means[weight])
+            loc.assign(ops.copy(means[weight]))
 
     def kl(
         self,

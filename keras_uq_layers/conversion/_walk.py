@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_uq_layers import _keras
 from keras_uq_layers import arguments
@@ -157,7 +158,7 @@ def _copy_weights(source, target, replaced, transfer, whole):
         _keras.own_variables(source), _keras.own_variables(target), strict=True
     )
     for old, new in weights:
-        new.assign(old)
+        new.assign(ops.copy(old))  # on JAX, training would free a shared buffer
     parts = zip(_keras.parts_of(source), _keras.parts_of(target), strict=True)
     for old, new in parts:
         _copy_weights(old, new, replaced, transfer, whole)

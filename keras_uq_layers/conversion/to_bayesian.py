@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_uq_layers import _keras
 from keras_uq_layers import arguments
@@ -333,7 +334,8 @@ def _set_means(source: keras.layers.Layer, target: Any) -> None:
     if isinstance(target, Variational):
         target.layer.set_weights(source.get_weights())
     else:
-        target.kernel.assign(source.kernel)
+        # A copy: on JAX, training would free a buffer that two models share.
+        target.kernel.assign(ops.copy(source.kernel))
         if target.bias is not None:
-            target.bias.assign(source.bias)
+            target.bias.assign(ops.copy(source.bias))
     target.random_weights.center_priors()

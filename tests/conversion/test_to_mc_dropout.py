@@ -133,9 +133,11 @@ def test_a_nested_model():
 
 def test_it_is_predicted_and_trained():
     recurrent = layers.SimpleRNN(4, recurrent_dropout=0.5, unroll=True)
-    model = uq.to_mc_dropout(
-        keras.Sequential([keras.Input((4, 3)), recurrent, uq.DistributionHead(1)])
+    original = keras.Sequential(
+        [keras.Input((4, 3)), recurrent, uq.DistributionHead(1)]
     )
+    expected = to_numpy(original(X))
+    model = uq.to_mc_dropout(original)
     first, again, other = (
         uq.predict(model, X, samples=5, seed=seed, verbose=0) for seed in (1, 1, 2)
     )
@@ -146,6 +148,7 @@ def test_it_is_predicted_and_trained():
     model.compile("sgd", uq.losses.NegativeLogLikelihood())
     model.fit(X, np.ones((len(X), 1)), verbose=0)
     assert np.abs(to_numpy(model.layers[0].cell.kernel) - before).max() > 0
+    np.testing.assert_array_equal(to_numpy(original(X)), expected)
 
 
 def test_both_directions_draw_their_own_noise():
