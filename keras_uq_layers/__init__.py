@@ -18,6 +18,7 @@ from keras_uq_layers._version import __version__
 from keras_uq_layers.calibration import TemperatureScaling
 from keras_uq_layers.conversion import to_bayesian
 from keras_uq_layers.conversion import to_deterministic
+from keras_uq_layers.conversion import to_laplace
 from keras_uq_layers.conversion import to_mc_dropout
 from keras_uq_layers.ensemble import Ensemble
 from keras_uq_layers.ensemble import bootstrap_weights
@@ -68,6 +69,7 @@ __all__ = [
     "testing",
     "to_bayesian",
     "to_deterministic",
+    "to_laplace",
     "to_mc_dropout",
     "to_tfp",
     *_layers,

@@ -250,4 +250,9 @@ CASES = [
             ({"kernel": "laplacian", "kernel_scale": 2.0}, (4, 2, 3)),
         ]
     ],
+    Case(
+        "DenseVariational",
+        {"units": 4, "kl_weight": 0.01, "posterior": "kronecker"},
+        expect={"trainable": 5, **DENSE_VARIATIONAL},
+    ),
 ]

@@ -7,7 +7,7 @@ from backend import to_numpy
 from keras import ops
 
 ESTIMATORS = ("local_reparameterization", "flipout", "reparameterization")
-POSTERIORS = ("mean_field", "low_rank", "full_covariance")
+POSTERIORS = ("mean_field", "low_rank", "full_covariance", "kronecker")
 
 tensorflow_only = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="a twin in TensorFlow"

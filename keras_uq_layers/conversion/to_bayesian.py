@@ -138,8 +138,8 @@ def to_bayesian(
             as `uq.DistributionHead` stay as they are unless they are chosen. A
             layer of your own that holds others in a way that its config does
             not show must be chosen itself, and is wrapped as a whole.
-        posterior: `"mean_field"`, `"low_rank"`, `"full_covariance"` or an
-            object of `uq.posteriors`.
+        posterior: `"mean_field"`, `"low_rank"`, `"kronecker"`,
+            `"full_covariance"` or an object of `uq.posteriors`.
         prior_scale: Standard deviation of the normal prior.
         estimator: `"local_reparameterization"`, `"flipout"` or
             `"reparameterization"`, for the layers that have a choice; None is

@@ -196,8 +196,8 @@ class Conv1DVariational(ConvVariational):
             change it.
         estimator: See above; `None` is the first of the list that exists for
             `posterior`.
-        posterior: `"mean_field"`, `"low_rank"`, `"full_covariance"` or an
-            object of `uq.posteriors`.
+        posterior: `"mean_field"`, `"low_rank"`, `"kronecker"`,
+            `"full_covariance"` or an object of `uq.posteriors`.
         prior: `"normal"`, which is N(0, 1), `"scale_mixture"` or an object of
             `uq.priors`.
         bias_prior: Prior of the bias. With `None` the bias has the prior of

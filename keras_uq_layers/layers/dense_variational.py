@@ -63,8 +63,8 @@ class DenseVariational(VariationalLayer):
             is held as a variable, so that a callback may change it.
         estimator: See above; `None` is the first of the list that exists for
             `posterior`.
-        posterior: `"mean_field"`, `"low_rank"`, `"full_covariance"` or an
-            object of `uq.posteriors`.
+        posterior: `"mean_field"`, `"low_rank"`, `"kronecker"`,
+            `"full_covariance"` or an object of `uq.posteriors`.
         prior: `"normal"`, which is N(0, 1), `"scale_mixture"` or an object of
             `uq.priors`.
         bias_prior: Prior of the bias. With `None` the bias has the prior of
@@ -75,6 +75,7 @@ class DenseVariational(VariationalLayer):
         kernel_initializer: Initializer of the posterior means of the kernel.
         bias_initializer: Initializer of the posterior means of the bias.
         seed: Integer seed of the draws, or None.
+        log_marginal_likelihood: What `uq.to_laplace` found, or None.
         **kwargs: As for `keras.layers.Layer`.
 
     Attributes:
@@ -82,6 +83,8 @@ class DenseVariational(VariationalLayer):
         bias: The posterior means of the bias, a variable, or None.
         posterior: The posterior; `posterior.scale["kernel"]` is an array of
             standard deviations.
+        log_marginal_likelihood: Of the Laplace approximation that the layer was
+            made by, in nats; None for another layer.
 
     Call arguments:
         inputs: Tensor of features.
@@ -134,6 +137,7 @@ class DenseVariational(VariationalLayer):
         kernel_initializer: Identifier = "glorot_uniform",
         bias_initializer: Identifier = "zeros",
         seed: int | None = None,
+        log_marginal_likelihood: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(
@@ -151,6 +155,7 @@ class DenseVariational(VariationalLayer):
             **kwargs,
         )
         self.units = arguments.positive_int("units", units)
+        self.log_marginal_likelihood = log_marginal_likelihood
         self.input_spec = InputSpec(min_ndim=2)
 
     def build(self, input_shape: Shape) -> None:
@@ -182,4 +187,8 @@ class DenseVariational(VariationalLayer):
         return (*input_shape[:-1], self.units)
 
     def get_config(self) -> Config:
-        return {**super().get_config(), "units": self.units}
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "log_marginal_likelihood": self.log_marginal_likelihood,
+        }

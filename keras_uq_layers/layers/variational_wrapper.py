@@ -65,8 +65,8 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
             regular expression or a list of them. A weight is random if an
             expression is found in its path below `layer`, such as
             `"lstm_cell/kernel"`.
-        posterior: `"mean_field"`, `"low_rank"`, `"full_covariance"` or an
-            object of `uq.posteriors`.
+        posterior: `"mean_field"`, `"low_rank"`, `"kronecker"`,
+            `"full_covariance"` or an object of `uq.posteriors`.
         prior: `"normal"`, which is N(0, 1), `"scale_mixture"` or an object of
             `uq.priors`.
         seed: Integer seed of the draws, or None.

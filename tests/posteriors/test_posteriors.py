@@ -2,6 +2,7 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
 from backend import to_numpy
@@ -96,3 +97,42 @@ def test_signal_to_noise_is_the_mean_in_units_of_the_scale():
     for name, values in ratio.items():
         expected = abs(posterior.mean[name]) / posterior.scale[name]
         np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+def random_covariance(n, rng):
+    root = rng.normal(size=(n, n + 2))
+    return root @ root.T
+
+
+def test_a_covariance_that_is_assigned():
+    rng = np.random.default_rng(0)
+    layer = uq.DenseVariational(2, kl_weight=0.1, posterior="full_covariance")
+    layer.build((None, 3))
+    expected = random_covariance(8, rng)
+    layer.posterior.assign_root(np.linalg.cholesky(expected))
+    np.testing.assert_allclose(covariance(layer), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_kronecker_factors_that_are_assigned_make_a_matrix_normal():
+    """With a constant `S` the covariance is a Kronecker product."""
+    rng = np.random.default_rng(0)
+    layer = uq.DenseVariational(2, kl_weight=0.1, posterior="kronecker")
+    layer.build((None, 3))
+    rows, units = rng.normal(size=(4, 4)), rng.normal(size=(2, 2))
+    layer.posterior.assign_factors(rows, units, np.full(8, 0.5))
+    expected = 0.25 * np.kron(rows @ rows.T, units @ units.T)
+    np.testing.assert_allclose(covariance(layer), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_kronecker_needs_weights_of_one_width():
+    layer = uq.Variational(
+        keras.layers.Bidirectional(keras.layers.SimpleRNN(2)),
+        kl_weight=0.1,
+        posterior="kronecker",
+    )
+    layer.build((None, 3, 2))
+    assert layer.posterior.rows == 2 * (2 + 2 + 1)
+    two = keras.Sequential([keras.layers.Dense(3), keras.layers.Dense(2)])
+    layer = uq.Variational(two, kl_weight=0.1, posterior="kronecker")
+    with pytest.raises(ValueError, match="must have weights with the same last axis"):
+        layer.build((None, 4))

@@ -48,6 +48,12 @@ def layer_models():
         density = uq.novelty.FeatureDensity(features, -1, covariance)
         density.fit(known, np.arange(40) % 2, verbose=0)
         yield f"novelty_{covariance}", density.scorer, generic_input((ROWS, 3))
+    classes = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "softmax")])
+    for structure in ("full", "kronecker"):
+        found = uq.to_laplace(
+            classes, known, np.arange(40) % 2, structure=structure, verbose=0
+        )
+        yield f"to_laplace_{structure}", found, generic_input((ROWS, 3))
     yield "to_mc_dropout", uq.to_mc_dropout(dropping_model()), X
 
 

@@ -1,0 +1,76 @@
+"""How a log likelihood curves in the outputs of a last layer, on the host.
+
+A function takes outputs `f` and targets `y`, arrays of a row for each position,
+and returns a `Curved`. Its Hessian, or the Fisher information where the two
+differ, is the middle part of the generalised Gauss-Newton matrix.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+from typing import TypeAlias
+
+import numpy as np
+
+from keras_uq_layers import arguments
+from keras_uq_layers._typing import Array
+
+
+class Curved(NamedTuple):
+    """The negative Hessian of the log likelihood of a row is
+    `diag(diagonal) - outer(common, common)`.
+
+    Attributes:
+        log_likelihood: In nats, `(N,)`.
+        diagonal: `(N, U)`.
+        common: `(N, U)`, or None for 0.
+    """
+
+    log_likelihood: Array
+    diagonal: Array
+    common: Array | None = None
+
+
+Likelihood: TypeAlias = Callable[[Array, Array], Curved]
+
+
+def categorical(f: Array, y: Array) -> Curved:
+    """Of logits `f` and labels `(N,)`, or probabilities of classes `(N, U)`."""
+    shifted = f - f.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    p = np.exp(log_p)
+    if y.shape == f.shape and f.shape[1] > 1:
+        chosen = np.sum(y * log_p, axis=1)
+    else:
+        labels = _column(y, f.shape[0])
+        if not np.isin(labels, np.arange(f.shape[1])).all():
+            raise arguments.error(
+                "y", f"labels from 0 to {f.shape[1] - 1}, or rows of probabilities", y
+            )
+        chosen = log_p[np.arange(len(f)), labels.astype("int64")]
+    return Curved(chosen, p, p)
+
+
+def bernoulli(f: Array, y: Array) -> Curved:
+    """Of logits `f` and zeros and ones of the same shape."""
+    p = 0.5 * (1.0 + np.tanh(0.5 * f))
+    terms = _aligned(y, f) * f - np.logaddexp(0.0, f)
+    return Curved(terms.sum(axis=1), p * (1.0 - p))
+
+
+def unit_normal(f: Array, y: Array) -> Curved:
+    """Of means `f` and targets, with a standard deviation of 1."""
+    terms = -0.5 * (_aligned(y, f) - f) ** 2 - 0.5 * np.log(2.0 * np.pi)
+    return Curved(terms.sum(axis=1), np.ones_like(f))
+
+
+def _aligned(y: Array, f: Array) -> Array:
+    return y if y.shape == f.shape else _column(y, len(f), f.shape[1])[:, None]
+
+
+def _column(y: Array, rows: int, width: int = 1) -> Array:
+    if width > 1 or y.shape not in ((rows,), (rows, 1)):
+        raise ValueError(
+            f"`y` must agree with the output of the model, {rows} row(s) of {width} "
+            f"output(s). Received: y of shape {y.shape}"
+        )
+    return y.reshape(rows)

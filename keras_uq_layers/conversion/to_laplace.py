@@ -1,0 +1,316 @@
+"""A trained model whose last layer gets the Laplace approximation."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_uq_layers import _keras
+from keras_uq_layers import arguments
+from keras_uq_layers._typing import Array
+from keras_uq_layers.batches import batches
+from keras_uq_layers.conversion import _likelihoods
+from keras_uq_layers.conversion import _walk
+from keras_uq_layers.conversion._curvature import STRUCTURES
+from keras_uq_layers.conversion._curvature import Curvature
+from keras_uq_layers.conversion._likelihoods import Likelihood
+from keras_uq_layers.families import Bernoulli
+from keras_uq_layers.families import Categorical
+from keras_uq_layers.layers import DenseVariational
+from keras_uq_layers.priors import NormalPrior
+from keras_uq_layers.reading import family_of
+
+MARGINAL_LIKELIHOOD = "marginal_likelihood"
+_PRECISIONS = 1e-10, 1e10
+_LINEAR = keras.activations.linear
+
+
+def to_laplace(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    structure: str = "full",
+    prior_precision: float | str = MARGINAL_LIKELIHOOD,
+    noise_scale: float | None = None,
+    batch_size: int | None = None,
+    verbose: str | int = "auto",
+) -> keras.Model:
+    """The same trained model with an uncertain last layer, without training: one
+    pass over the training data says how sure each of its weights is.
+
+    ```
+    w ~ N(w_trained, inverse(H + prior_precision * I))
+    H = sum over rows of J^T L J
+    ```
+
+    `J` is the derivative of the outputs in the weights of the last layer, and `L`
+    that of the negative log likelihood, twice, in the outputs: `H` is the
+    generalised Gauss-Newton matrix. For a linear model with squared errors this is
+    the exact posterior.
+
+    The last layer must be a `keras.layers.Dense`. It becomes a
+    `uq.DenseVariational` with this posterior. Predicting, saving, exporting and
+    `uq.to_deterministic` work as for any other. The likelihood is that of the
+    model: classes for a softmax, a sigmoid or a compiled cross entropy, a normal
+    for a compiled mean squared error.
+
+    A network of ReLU units may be surer far from the data than near it, also in
+    its features. Then put `uq.RandomFourierFeatures` in front of the last layer.
+
+    Args:
+        model: A Sequential or Functional model with one output, trained. It is
+            left as it is. No layer in front of the last one may be random.
+        x: Training inputs as for `model.fit`: arrays, or an iterable of batches
+            `(x, y)` such as a `tf.data.Dataset` or a `keras.utils.PyDataset`.
+        y: Training targets as for `model.fit`.
+        structure: `"full"`: all correlations, for up to some thousand weights;
+            `"kronecker"`: those of the inputs times those of the outputs, for
+            wide layers; `"diagonal"`: none.
+        prior_precision: Inverse variance of the normal prior of each weight, whose
+            mean is 0: a positive float, or `"marginal_likelihood"`, the one under
+            which the data are most likely.
+        noise_scale: Standard deviation of the targets around the output, for
+            squared errors, in the unit of y. None: that of the residuals.
+        batch_size: Rows at a time, for arrays. None: 256.
+        verbose: 0 for no progress bar, `"auto"`, 1 or 2 for one.
+
+    Returns:
+        A new model, not compiled. `model.layers[-1].log_marginal_likelihood` says
+        how well model and prior fit the data, in nats; it is saved with the layer.
+
+    Raises:
+        ValueError: The model does not end in a `Dense` layer, is random in front
+            of it, or has no known likelihood; `y` does not agree with the output;
+            an argument is out of range.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> rng = np.random.default_rng(0)
+    >>> x, y = rng.normal(size=(50, 3)), rng.normal(size=50)
+    >>> laplace = uq.to_laplace(model, x, y, verbose=0)
+    >>> laplace.layers[-1].posterior.scale["kernel"].shape
+    (3, 1)
+
+    References:
+        MacKay, 1992, "A Practical Bayesian Framework for Backpropagation
+        Networks", Neural Computation 4(3). Kristiadi, Hein & Hennig, 2020, "Being
+        Bayesian, Even Just a Bit, Fixes Overconfidence in ReLU Networks", ICML,
+        arXiv:2002.10118. Daxberger et al., 2021, "Laplace Redux - Effortless
+        Bayesian Deep Learning", NeurIPS, arXiv:2106.14806.
+    """
+    arguments.one_of("structure", structure, tuple(STRUCTURES))
+    if prior_precision != MARGINAL_LIKELIHOOD:
+        if isinstance(prior_precision, str):
+            arguments.one_of("prior_precision", prior_precision, (MARGINAL_LIKELIHOOD,))
+        prior_precision = arguments.positive_float("prior_precision", prior_precision)
+    last = _last_layer(model)
+    likelihood = _likelihood_of(model, last)
+    is_normal = likelihood is _likelihoods.unit_normal
+    if noise_scale is not None:
+        noise_scale = arguments.positive_float("noise_scale", noise_scale)
+        if not is_normal:
+            raise arguments.error(
+                "noise_scale", "None for a likelihood of classes", noise_scale
+            )
+    weights = [np.asarray(w, dtype="float64") for w in last.get_weights()]
+    inputs, units = weights[0].shape
+    curvature = STRUCTURES[structure](inputs, units, last.use_bias)
+    count, log_likelihood = 0, 0.0
+    features = _features_of(model)
+    for rows, targets, sample_weight in batches(x, y, batch_size, verbose):
+        if targets is None or sample_weight is not None:
+            raise ValueError(
+                "`x` and `y` must hold inputs and targets, without weights of "
+                "examples. Received: "
+                + ("no targets" if targets is None else "weights of examples")
+            )
+        h = _as_rows(features.predict_on_batch(rows), inputs)
+        curved = likelihood(h @ weights[0] + sum(weights[1:]), _targets(targets, h))
+        curvature.add(h, curved)
+        count += len(h)
+        log_likelihood += float(np.sum(curved.log_likelihood))
+    if is_normal:
+        log_likelihood = _with_noise(
+            curvature, log_likelihood, count * units, noise_scale
+        )
+    squares = sum(float(np.sum(w**2)) for w in weights)
+    if isinstance(prior_precision, str):
+        prior_precision = _best_precision(curvature.eigenvalues, squares)
+    evidence = log_likelihood + _log_occam_factor(
+        curvature.eigenvalues, squares, prior_precision
+    )
+    return _with_posterior(model, last, curvature, prior_precision, count, evidence)
+
+
+# The model
+
+
+def _last_layer(model: keras.Model) -> keras.layers.Dense:
+    _walk.check_model(model)
+    outputs = getattr(model, "outputs", None) or []
+    if len(outputs) != 1:
+        raise ValueError(
+            "`model` must be built, with one output. Received: a model with "
+            f"{len(outputs)} known output(s)"
+        )
+    last = _keras.producer_of(outputs[0])
+    if type(last) is not keras.layers.Dense or last not in model.layers:
+        raise ValueError(
+            "`model` must end in a `keras.layers.Dense`, not in a model or another "
+            f"layer. Received: a model that ends in {last}"
+        )
+    for layer in _keras.all_layers(model):
+        # Keras's own random layers draw in training alone.
+        if _keras.seed_generators_of(layer) and not _keras.is_keras(layer):
+            raise ValueError(
+                "`model` must not be random in front of its last layer. Give "
+                f"`uq.to_deterministic(model)`. Received: {layer}"
+            )
+    return last
+
+
+def _likelihood_of(model: keras.Model, last: keras.layers.Dense) -> Likelihood:
+    """What the last activation and the compiled loss say."""
+    loss = getattr(model, "loss", None)
+    if last.activation is _LINEAR and _is_squared_error(loss):
+        return _likelihoods.unit_normal
+    family = family_of(model)
+    probabilities = (keras.activations.softmax, keras.activations.sigmoid)
+    # With an activation of another kind the layer does not emit the logits.
+    if last.activation in (_LINEAR, *probabilities):
+        if isinstance(family, Categorical):
+            return _likelihoods.categorical
+        if isinstance(family, Bernoulli):
+            return _likelihoods.bernoulli
+    raise ValueError(
+        "`model` must have a likelihood of classes, or be compiled with the mean "
+        "squared error and end in a linear layer. Received: a model of the family "
+        f"{family!r} that ends in the activation {last.activation.__name__}"
+    )
+
+
+def _is_squared_error(loss: Any) -> bool:
+    if not isinstance(loss, (str, keras.losses.Loss)) and not callable(loss):
+        return False
+    found = keras.losses.get(loss)
+    name = getattr(found, "name", None) or getattr(found, "__name__", "")
+    return name == "mean_squared_error"
+
+
+def _features_of(model: keras.Model) -> keras.Model:
+    """The model up to the input of its last layer."""
+    is_sequential = isinstance(model, keras.Sequential)
+    inputs = model.inputs[0] if is_sequential else model.input
+    # Not `last.input`: the layer may stand in other models, too.
+    nodes = _keras.nodes_of(keras.Function(inputs, model.outputs))
+    features = [
+        arguments[0]
+        for _, arguments, results in nodes
+        if any(tensor is model.outputs[0] for tensor in results)
+    ]
+    return keras.Model(inputs, features[0])
+
+
+def _as_rows(values: Any, width: int) -> Array:
+    """`(N, ..., width)` as `(positions, width)`, finite float64."""
+    rows = np.asarray(values, dtype="float64").reshape(-1, width)
+    if not np.isfinite(rows).all():
+        raise ValueError(
+            "`x` must have finite features in front of the last layer. Received: "
+            f"{np.count_nonzero(~np.isfinite(rows))} NaN or infinite value(s)"
+        )
+    return rows
+
+
+def _targets(y: Any, h: Array) -> Array:
+    """Targets with a row for each position of the features."""
+    targets = np.asarray(ops.convert_to_numpy(y), dtype="float64")
+    if not np.isfinite(targets).all():
+        raise ValueError("`y` must be finite. Received: NaN or infinite values")
+    if targets.shape[:1] == (len(h),):
+        return targets
+    # Positions of a sequence or an image: labels, or a last axis of outputs.
+    return targets.reshape(len(h), -1)
+
+
+# The posterior
+
+
+def _with_noise(
+    curvature: Curvature, log_likelihood: float, count: int, scale: float | None
+) -> float:
+    """Brings a unit normal likelihood of `count` numbers to a noise scale."""
+    constant = -0.5 * count * math.log(2.0 * math.pi)
+    squares = 2.0 * (constant - log_likelihood)
+    if scale is None:
+        scale = math.sqrt(squares / count)
+        if scale == 0.0:
+            raise ValueError(
+                "`noise_scale` must be given where all residuals are 0. "
+                "Received: noise_scale=None"
+            )
+    curvature.scale(scale**-2)
+    return constant - 0.5 * squares / scale**2 - count * math.log(scale)
+
+
+def _log_occam_factor(eigenvalues: Array, squares: float, precision: float) -> float:
+    """Log marginal likelihood less the log likelihood of the trained weights."""
+    log_dets = np.sum(np.log1p(eigenvalues / precision))
+    return float(-0.5 * (log_dets + precision * squares))
+
+
+def _best_precision(eigenvalues: Array, squares: float) -> float:
+    """The prior precision of the largest marginal likelihood.
+
+    There the number of well-determined parameters, `sum(e / (e + precision))`,
+    equals `precision * squares` (MacKay 1992, eq. 25). The first falls with the
+    precision and the second grows: one crossing, found by bisection.
+    """
+    low, high = (math.log(bound) for bound in _PRECISIONS)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        precision = math.exp(middle)
+        if np.sum(eigenvalues / (eigenvalues + precision)) > precision * squares:
+            low = middle
+        else:
+            high = middle
+    return math.exp(0.5 * (low + high))
+
+
+def _with_posterior(
+    model: keras.Model,
+    last: keras.layers.Dense,
+    curvature: Curvature,
+    precision: float,
+    count: int,
+    evidence: float,
+) -> keras.Model:
+    def counterpart(layer: keras.layers.Layer) -> keras.layers.Layer | None:
+        if layer.name != last.name:
+            return None
+        return DenseVariational(
+            last.units,
+            last.activation,
+            kl_weight=1.0 / count,
+            posterior=curvature.posterior(),
+            prior=NormalPrior(precision**-0.5),
+            use_bias=last.use_bias,
+            log_marginal_likelihood=evidence,
+            dtype=last.dtype_policy,
+            name=last.name,
+        )
+
+    def transfer(source: keras.layers.Layer, target: Any) -> None:
+        target.kernel.assign(source.kernel)
+        if source.use_bias:
+            target.bias.assign(source.bias)
+        curvature.assign(target.posterior, precision)
+
+    return _walk.convert(
+        model, lambda cls: cls is keras.layers.Dense, counterpart, transfer
+    )

@@ -1,0 +1,259 @@
+"""`to_laplace`: the exact posterior of a linear model, and the formula written out."""
+
+import keras
+import numpy as np
+import pytest
+from backend import to_numpy
+from keras import layers
+from random_weights import covariance
+
+import keras_uq_layers as uq
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 3)).astype("float32")
+STRUCTURES = ["full", "kronecker", "diagonal"]
+LIKELIHOODS = {
+    "softmax": ("softmax", "sparse_categorical_crossentropy", RNG.integers(0, 3, 40)),
+    "logits": (
+        None,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        RNG.integers(0, 3, (40, 1)),
+    ),
+    "one_hot": ("softmax", "categorical_crossentropy", RNG.dirichlet(np.ones(3), 40)),
+    "sigmoid": ("sigmoid", "binary_crossentropy", RNG.integers(0, 2, (40, 3))),
+    "squared_error": (None, "mse", RNG.normal(size=(40, 3))),
+}
+PRECISION, NOISE = 0.7, 0.4
+
+
+def network(kind, use_bias=True):
+    """A small model with generic weights, as a stand-in for training."""
+    activation, loss, y = LIKELIHOODS[kind]
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.Dense(4, "tanh"),
+            layers.Dense(3, activation, use_bias=use_bias, name="last"),
+        ]
+    )
+    for variable in model.trainable_variables:
+        variable.assign(RNG.normal(size=variable.shape))
+    model.compile("adam", loss)
+    return model, y
+
+
+def laplace(model, y, structure="full", x=X, **kwargs):
+    if model.loss == "mse":
+        kwargs.setdefault("noise_scale", NOISE)
+    kwargs = {"prior_precision": PRECISION, "verbose": 0, **kwargs}
+    return uq.to_laplace(model, x, y, structure=structure, **kwargs)
+
+
+def pieces(kind, model, y):
+    """For each row: inputs of the last layer with a 1, Hessian, log likelihood."""
+    hidden, last = model.layers
+    kernel, bias = (to_numpy(w).astype("float64") for w in hidden.weights)
+    h = np.tanh(X @ kernel + bias)
+    h = np.concatenate([h, np.ones((40, 1))], axis=1)
+    weights = np.concatenate([to_numpy(w).reshape(-1, 3) for w in last.weights])
+    for row, target in zip(h, y, strict=True):
+        f = row[: len(weights)] @ weights.astype("float64")
+        if kind == "squared_error":
+            log_p = -0.5 * ((target - f) / NOISE) ** 2
+            log_p -= np.log(NOISE * np.sqrt(2 * np.pi))
+            yield row, np.eye(3) / NOISE**2, log_p.sum()
+        elif kind == "sigmoid":
+            p = 1 / (1 + np.exp(-f))
+            log_p = np.where(target == 1, np.log(p), np.log(1 - p))
+            yield row, np.diag(p * (1 - p)), log_p.sum()
+        else:
+            p = np.exp(f) / np.exp(f).sum()
+            one_hot = (
+                target if kind == "one_hot" else np.eye(3)[int(np.squeeze(target))]
+            )
+            yield row, np.diag(p) - np.outer(p, p), one_hot @ np.log(p)
+
+
+def written_out(kind, model, y, structure):
+    """Gauss-Newton matrix and log likelihood, a row of the data at a time."""
+    rows = list(pieces(kind, model, y))
+    total = sum(log_p for _, _, log_p in rows)
+    hessians = [(h[: len(h) - (not model.layers[-1].use_bias)], c) for h, c, _ in rows]
+    if structure != "kronecker":
+        matrix = sum(np.kron(np.outer(h, h), c) for h, c in hessians)
+        return np.diag(np.diag(matrix)) if structure == "diagonal" else matrix, total
+    of_inputs = np.mean([np.outer(h[:4], h[:4]) for h, _ in hessians], axis=0)
+    of_units = sum(c for _, c in hessians)
+    matrix = np.zeros((15, 15))
+    matrix[:12, :12] = np.kron(of_inputs, of_units)
+    matrix[12:, 12:] = of_units
+    size = 15 if model.layers[-1].use_bias else 12
+    return matrix[:size, :size], total
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("kind", LIKELIHOODS)
+def test_posterior_and_evidence_are_the_formula_written_out(kind, structure):
+    for use_bias in (True, False):
+        model, y = network(kind, use_bias)
+        before = to_numpy(model(X))
+        converted = laplace(model, y, structure, batch_size=16)
+        last = converted.layers[-1]
+        matrix, log_likelihood = written_out(kind, model, y, structure)
+        precision = matrix + PRECISION * np.eye(len(matrix))
+        np.testing.assert_allclose(
+            covariance(last), np.linalg.inv(precision), rtol=2e-4, atol=1e-6
+        )
+        squares = sum(
+            np.sum(to_numpy(w).astype("float64") ** 2) for w in model.layers[-1].weights
+        )
+        evidence = log_likelihood - 0.5 * (
+            np.linalg.slogdet(precision / PRECISION)[1] + PRECISION * squares
+        )
+        assert last.log_marginal_likelihood == pytest.approx(evidence, rel=1e-5)
+        # The means are the trained weights, the activation and the rest stay.
+        plain = uq.to_deterministic(converted)
+        np.testing.assert_allclose(to_numpy(plain(X)), before, rtol=1e-5, atol=1e-6)
+        assert last.prior.scale == pytest.approx(PRECISION**-0.5)
+        assert float(last.kl_weight) == pytest.approx(1 / 40)
+
+
+def test_a_linear_model_has_its_exact_posterior():
+    """The normal equations of Bayesian linear regression, and their evidence."""
+    design = np.concatenate([X, np.ones((40, 1))], axis=1).astype("float64")
+    y = design @ RNG.normal(size=(4, 1)) + NOISE * RNG.normal(size=(40, 1))
+    exact = np.linalg.inv(design.T @ design / NOISE**2 + PRECISION * np.eye(4))
+    mode = exact @ design.T @ y / NOISE**2
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
+    model.set_weights([mode[:3], mode[3]])
+    model.compile("adam", "mse")
+    last = laplace(model, y).layers[-1]
+    np.testing.assert_allclose(covariance(last), exact, rtol=1e-5, atol=1e-7)
+    marginal = NOISE**2 * np.eye(40) + design @ design.T / PRECISION
+    log_det = np.linalg.slogdet(2 * np.pi * marginal)[1]
+    evidence = -0.5 * (log_det + y[:, 0] @ np.linalg.solve(marginal, y[:, 0]))
+    assert last.log_marginal_likelihood == pytest.approx(evidence, rel=1e-6)
+
+
+def test_the_noise_scale_is_that_of_the_residuals():
+    model, y = network("squared_error")
+    residual = np.sqrt(np.mean((to_numpy(model(X)) - y) ** 2))
+    given = laplace(model, y, noise_scale=float(residual)).layers[-1]
+    estimated = laplace(model, y, noise_scale=None).layers[-1]
+    np.testing.assert_allclose(covariance(estimated), covariance(given), rtol=1e-4)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_the_marginal_likelihood_is_largest_at_its_precision(structure):
+    model, y = network("softmax")
+    kwargs = {"prior_precision": "marginal_likelihood"}
+    best = laplace(model, y, structure, **kwargs).layers[-1]
+    precision = best.prior.scale**-2
+    for factor in (0.8, 1.25):
+        other = laplace(model, y, structure, prior_precision=factor * precision)
+        worse = other.layers[-1].log_marginal_likelihood
+        assert worse < best.log_marginal_likelihood - 1e-3
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, y):
+        super().__init__()
+        self.y = y
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        rows = slice(10 * index, 10 * index + 10)
+        return X[rows], self.y[rows]
+
+
+def test_data_in_batches_files_and_functional_models(tmp_path):
+    model, y = network("softmax")
+    expected = laplace(model, y)
+    inputs = keras.Input((3,), name="inputs")
+    functional = keras.Model({"inputs": inputs}, model(inputs))
+    functional.compile("adam", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=r"must end in a `keras\.layers\.Dense`"):
+        laplace(functional, y, x={"inputs": X})
+    hidden, last = model.layers
+    functional = keras.Model({"inputs": inputs}, last(hidden(inputs)))
+    functional.compile("adam", "sparse_categorical_crossentropy")
+    same = [
+        laplace(model, None, x=Batches(y)),
+        laplace(functional, y, x={"inputs": X}, batch_size=7),
+    ]
+    expected.save(tmp_path / "model.keras")
+    same.append(keras.saving.load_model(tmp_path / "model.keras", safe_mode=True))
+    for other in same:
+        found, wanted = other.layers[-1], expected.layers[-1]
+        np.testing.assert_allclose(
+            covariance(found), covariance(wanted), rtol=1e-4, atol=1e-6
+        )
+        assert found.log_marginal_likelihood == pytest.approx(
+            wanted.log_marginal_likelihood, rel=1e-6
+        )
+
+
+def test_positions_of_a_sequence_count_as_rows():
+    model = keras.Sequential([keras.Input((5, 3)), layers.Dense(2, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    flat = keras.Sequential([keras.Input((3,)), layers.Dense(2, "softmax")])
+    flat.compile("adam", "sparse_categorical_crossentropy")
+    flat.set_weights(model.get_weights())
+    y = RNG.integers(0, 2, (8, 5))
+    expected = laplace(flat, y.ravel()).layers[-1]
+    for targets in (y, y[..., None]):
+        found = laplace(model, targets, x=X.reshape(8, 5, 3)).layers[-1]
+        np.testing.assert_allclose(
+            covariance(found), covariance(expected), rtol=1e-4, atol=1e-7
+        )
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_predict_finds_an_epistemic_part_and_the_model_trains_on(structure):
+    model, y = network("softmax")
+    converted = laplace(model, y, structure)
+    prediction = uq.predict(converted, X, samples=30, seed=0, verbose=0)
+    assert (prediction.mutual_information > 1e-4).all()
+    converted.compile("adam", "sparse_categorical_crossentropy")
+    converted.fit(X, y, verbose=0)
+    assert all(np.isfinite(w).all() for w in converted.get_weights())
+
+
+def test_mixed_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model, y = network("softmax")
+    last = laplace(model, y, "kronecker").layers[-1]
+    assert last.dtype_policy.name == "mixed_bfloat16"
+    assert np.isfinite(covariance(last)).all()
+
+
+def test_errors():
+    model, y = network("softmax")
+    uncompiled = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    relu = keras.Sequential([keras.Input((3,)), layers.Dense(2, "relu")])
+    relu.compile("adam", "mse")
+    dropping = keras.Sequential(
+        [keras.Input((3,)), uq.MCDropout(0.1), layers.Dense(3, "softmax")]
+    )
+    pooled = keras.Sequential([keras.Input((3,)), layers.Dense(2), layers.ReLU()])
+    for broken, kwargs, message in [
+        (model, {"structure": "low_rank"}, "`structure` must be one of 'full', "),
+        (model, {"prior_precision": 0.0}, "`prior_precision` must be a positive"),
+        (model, {"prior_precision": "auto"}, "`prior_precision` must be one of 'marg"),
+        (model, {"noise_scale": 1.0}, "`noise_scale` must be None for a likelihood"),
+        (model, {"y": None}, "inputs and targets.*Received: no targets"),
+        (model, {"y": y + 5}, "`y` must be labels from 0 to 2"),
+        (model, {"y": y[:, None] + [0, 0]}, "`y` must agree with the output"),
+        (model, {"x": X * np.nan}, "finite features in front of the last layer"),
+        (pooled, {}, r"must end in a `keras\.layers\.Dense`.*ReLU"),
+        (relu, {}, "`family` must be given"),
+        (uncompiled, {}, "`family` must be given"),
+        (dropping, {}, "must not be random in front of its last layer.*MCDropout"),
+        (keras.Sequential([layers.Dense(1)]), {}, "must be built, with one output"),
+        ("model", {}, "`model` must be a Keras model"),
+    ]:
+        arguments = {"x": X, "y": y, "verbose": 0, **kwargs}
+        with pytest.raises(ValueError, match=message):
+            uq.to_laplace(broken, **arguments)
