@@ -306,9 +306,10 @@ def _with_posterior(
         )
 
     def transfer(source: keras.layers.Layer, target: Any) -> None:
-        target.kernel.assign(source.kernel)
+        # Copies: on JAX, training would free a buffer that two models share.
+        target.kernel.assign(ops.copy(source.kernel))
         if source.use_bias:
-            target.bias.assign(source.bias)
+            target.bias.assign(ops.copy(source.bias))
         curvature.assign(target.posterior, precision)
 
     return _walk.convert(

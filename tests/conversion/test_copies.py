@@ -1,0 +1,41 @@
+"""A converted model has weights of its own, on every backend."""
+
+import keras
+import numpy as np
+import pytest
+from backend import to_numpy
+from keras import layers
+
+import keras_uq_layers as uq
+
+X = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+Y = np.arange(8) % 2
+CONVERSIONS = {
+    "to_bayesian": lambda model: uq.to_bayesian(model, kl_weight=0.1, layers="last"),
+    "to_deterministic": uq.to_deterministic,
+    "to_laplace": lambda model: uq.to_laplace(model, X, Y, verbose=0),
+    "to_mc_dropout": uq.to_mc_dropout,
+}
+
+
+def test_no_conversion_is_missing():
+    assert {*uq.conversion.__all__} == {*CONVERSIONS}
+
+
+@pytest.mark.parametrize("name", CONVERSIONS)
+def test_what_happens_to_the_model_does_not_happen_to_the_copy(name):
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            layers.Dense(4, "tanh"),
+            layers.Dropout(0.5),
+            layers.Dense(2, "softmax", name="last"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    copy = CONVERSIONS[name](model)
+    before = [to_numpy(weight).copy() for weight in copy.weights]
+    model.predict(X, verbose=0)
+    model.fit(X, Y, verbose=0)
+    for old, new in zip(before, copy.weights, strict=True):
+        np.testing.assert_array_equal(to_numpy(new), old)
