@@ -158,7 +158,7 @@ def _last_layer(model: keras.Model) -> keras.layers.Dense:
             "`model` must be built, with one output. Received: a model with "
             f"{len(outputs)} known output(s)"
         )
-    last = _keras.producer_of(outputs[0])
+    last = _keras.history_of(outputs[0])[0]
     if type(last) is not keras.layers.Dense or last not in model.layers:
         raise ValueError(
             "`model` must end in a `keras.layers.Dense`, not in a model or another "
@@ -207,13 +207,8 @@ def _features_of(model: keras.Model) -> keras.Model:
     is_sequential = isinstance(model, keras.Sequential)
     inputs = model.inputs[0] if is_sequential else model.input
     # Not `last.input`: the layer may stand in other models, too.
-    nodes = _keras.nodes_of(keras.Function(inputs, model.outputs))
-    features = [
-        arguments[0]
-        for _, arguments, results in nodes
-        if any(tensor is model.outputs[0] for tensor in results)
-    ]
-    return keras.Model(inputs, features[0])
+    _, _, arguments_of_last = _keras.history_of(model.outputs[0])
+    return keras.Model(inputs, arguments_of_last[0])
 
 
 def _as_rows(values: Any, width: int) -> Array:

@@ -127,8 +127,13 @@ def test_a_linear_model_has_its_exact_posterior():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(1)])
     model.set_weights([mode[:3], mode[3]])
     model.compile("adam", "mse")
-    last = laplace(model, y).layers[-1]
+    converted = laplace(model, y)
+    last = converted.layers[-1]
     np.testing.assert_allclose(covariance(last), exact, rtol=1e-5, atol=1e-7)
+    spread = uq.predict(converted, X, samples=2000, seed=1, verbose=0).epistemic_std
+    expected = np.sqrt(np.sum(design @ exact * design, axis=1))
+    # Relative standard error of a standard deviation: 1 / sqrt(2 * 2000).
+    np.testing.assert_allclose(spread[:, 0], expected, rtol=5 / np.sqrt(2 * 2000))
     marginal = NOISE**2 * np.eye(40) + design @ design.T / PRECISION
     log_det = np.linalg.slogdet(2 * np.pi * marginal)[1]
     evidence = -0.5 * (log_det + y[:, 0] @ np.linalg.solve(marginal, y[:, 0]))
@@ -248,8 +253,8 @@ def test_errors():
         (model, {"y": y[:, None] + [0, 0]}, "`y` must agree with the output"),
         (model, {"x": X * np.nan}, "finite features in front of the last layer"),
         (pooled, {}, r"must end in a `keras\.layers\.Dense`.*ReLU"),
-        (relu, {}, "`family` must be given"),
-        (uncompiled, {}, "`family` must be given"),
+        (relu, {}, "must have a likelihood.*ends in the activation relu"),
+        (uncompiled, {}, "must have a likelihood.*ends in the activation linear"),
         (dropping, {}, "must not be random in front of its last layer.*MCDropout"),
         (keras.Sequential([layers.Dense(1)]), {}, "must be built, with one output"),
         ("model", {}, "`model` must be a Keras model"),
