@@ -30,6 +30,7 @@ FILES = {
         "conversion/test_copies.py",
         "test_reading.py",
         "prediction/test_randomness.py",
+        "prediction/test_several_outputs.py",
         "prediction/test_unknown_rows.py",
     ],
 }
