@@ -157,6 +157,11 @@ class Ensemble(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Tensor:
         outputs = [member(inputs, training=training) for member in self.members]
+        if any(keras.tree.is_nested(output) for output in outputs):
+            raise ValueError(
+                "The members of an ensemble must have one output each. Received: "
+                f"members with outputs in a {type(outputs[0]).__name__}"
+            )
         shapes = {tuple(output.shape[1:]) for output in outputs}
         if len(shapes) > 1:
             raise ValueError(

@@ -166,7 +166,7 @@ def _losses(model: keras.Model, first: keras.Model, structure: Any) -> list[Any]
     count = len(tree.flatten(structure))
     loss = getattr(model, "loss", None)
     if isinstance(loss, dict) and isinstance(structure, dict):
-        found = [loss.get(path[0]) for path, _ in tree.flatten_with_path(structure)]
+        found = [_at(path, loss) for path, _ in tree.flatten_with_path(structure)]
     elif isinstance(loss, dict) and count > 1:
         found = [loss.get(name) for name in getattr(first, "output_names", [])]
     elif tree.is_nested(loss):
@@ -176,6 +176,16 @@ def _losses(model: keras.Model, first: keras.Model, structure: Any) -> list[Any]
     if len(found) != count:  # Keras lets such a loss see all outputs.
         return [None] * count
     return [keras.losses.get(one) for one in found]
+
+
+def _at(path: tuple, losses: Any) -> Any:
+    """The loss at a place of a nested output; one may serve all below a place."""
+    for key in path:
+        if isinstance(losses, dict):
+            losses = losses.get(key)
+        elif isinstance(losses, (list, tuple)):
+            losses = losses[key]
+    return losses
 
 
 @dataclasses.dataclass(frozen=True)

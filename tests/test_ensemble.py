@@ -351,3 +351,10 @@ def test_a_served_ensemble_of_quantiles_has_an_interval_alone():
 def test_an_unbuilt_ensemble_is_not_served():
     with pytest.raises(ValueError, match=r"must be a built Sequential .* `Ensemble`"):
         uq.serving_model(uq.Ensemble(lambda: seeded(None, built=False), 2))
+
+
+def test_members_with_several_outputs():
+    x = keras.Input((3,))
+    member = keras.Model(x, [keras.layers.Dense(1)(x), keras.layers.Dense(1)(x)])
+    with pytest.raises(ValueError, match="must have one output each"):
+        uq.Ensemble.from_models([member])(np.ones((2, 3)))

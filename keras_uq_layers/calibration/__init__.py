@@ -2,8 +2,10 @@
 
 Every calibrator has `fit(prediction, y)` for data that the model was not
 trained on, and then answers for new predictions. A prediction comes from
-`uq.predict`, or is `uq.Prediction(params[None], family)` for an array of
-params. `TemperatureScaling` is a layer and takes logits instead.
+`uq.predict`, for any Keras model, or is `uq.Prediction(params[None], family)`
+for an array of params. The conformal ones also take arrays of predictions of
+any other library. `TemperatureScaling` is a layer, and takes logits or
+probabilities.
 
 `save` writes a calibrator to a file. The fitted state is in `get_config`, so
 that a calibrator can also be part of any Keras config.

@@ -72,6 +72,15 @@ def check_prediction(prediction: Any) -> Prediction:
     )
 
 
+def has_std(prediction: Moments) -> bool:
+    """Whether it is more than a plain prediction of passes that are equal."""
+    if not isinstance(prediction.family, families.Point):
+        return True
+    # Of equal passes rounding leaves a little.
+    rounding = 1e-5 * np.abs(prediction.mean)
+    return bool((prediction.epistemic_std > rounding).any())
+
+
 def in_shape_of(given: Any, *ends: Array) -> Any:
     """Ends `(N, D)` as they are; `(N,)` for an array `(N,)`, which y is too."""
     if isinstance(given, Moments) or np.ndim(given) != 1:

@@ -4,7 +4,6 @@ from typing import Self
 import numpy as np
 
 from keras_uq_layers import arguments
-from keras_uq_layers import families
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Floats
@@ -14,6 +13,7 @@ from keras_uq_layers.calibration._base import as_rows
 from keras_uq_layers.calibration._base import check_moments
 from keras_uq_layers.calibration._base import check_prediction
 from keras_uq_layers.calibration._base import conformal_quantile
+from keras_uq_layers.calibration._base import has_std
 from keras_uq_layers.calibration._base import in_shape_of
 from keras_uq_layers.calibration._base import targets
 from keras_uq_layers.prediction import Moments
@@ -138,7 +138,7 @@ class SplitConformal(_Conformal):
         """
         found = check_moments(prediction)
         residuals = np.abs(targets(y, found.mean.shape) - found.mean)
-        kind = "std" if _has_std(found) else "absolute"
+        kind = "std" if has_std(found) else "absolute"
         kind = kind if scale is None else "scale"
         with np.errstate(divide="ignore", invalid="ignore"):
             self._fit(residuals / _scale(kind, found, scale))
@@ -182,20 +182,13 @@ def _scale(kind: str | None, prediction: Moments, scale: Array | None) -> Array 
                 f"`scale` must be positive. Received: a smallest of {found.min():g}"
             )
         return found
-    if kind == "std" and not _has_std(prediction):
+    if kind == "std" and not has_std(prediction):
         raise ValueError(
             "`prediction` must have a std, as the one of `fit` had. Received: a "
             f"prediction of {prediction.passes} pass(es) of the family "
             f"{prediction.family!r}"
         )
     return prediction.std if kind == "std" else 1.0
-
-
-def _has_std(prediction: Moments) -> bool:
-    """Whether the prediction is more than a plain one of passes that are equal."""
-    if not isinstance(prediction.family, families.Point):
-        return True
-    return bool((prediction.epistemic_std > 0).any())
 
 
 @register("calibration.ConformalQuantile")

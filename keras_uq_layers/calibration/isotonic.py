@@ -10,6 +10,7 @@ from keras_uq_layers._typing import Tensor
 from keras_uq_layers.calibration._base import Calibrator
 from keras_uq_layers.calibration._base import as_rows
 from keras_uq_layers.calibration._base import check_prediction
+from keras_uq_layers.calibration._base import has_std
 from keras_uq_layers.calibration._base import targets
 from keras_uq_layers.prediction import Prediction
 from keras_uq_layers.registration import register
@@ -80,9 +81,16 @@ class IsotonicCalibration(Calibrator):
 
         Raises:
             ValueError: Shapes do not agree, `y` or the prediction is not
-                finite, or fewer than two points.
+                finite, the prediction is a plain one, without a distribution, or
+                fewer than two points.
         """
-        pit = check_prediction(prediction).cdf(y)
+        if not has_std(check_prediction(prediction)):
+            raise ValueError(
+                "`prediction` must have a distribution, which a plain prediction has "
+                "not. Use `SplitConformal`. Received: a prediction of "
+                f"{prediction.passes} pass(es) of the family {prediction.family!r}"
+            )
+        pit = prediction.cdf(y)
         targets(y, pit.shape)
         pit = as_rows(pit).ravel()
         if len(pit) < 2:

@@ -80,6 +80,9 @@ def predict(
     of Keras 3 ignores that argument in a functional model. Random numbers may
     also come from elsewhere, such as `tf.random` or NumPy. The model then runs
     eagerly, pass by pass, which is slow, and `seed` does not govern them.
+    Recurrent layers of Keras with a dropout draw masks that they use in training
+    only: such a model runs `samples` times, with equal passes. `samples=1` is
+    enough there.
 
     Pass `s` uses the same random numbers for every batch, so that with random
     weights it is one function, whatever the batch size; for layers with noise

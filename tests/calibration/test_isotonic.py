@@ -44,6 +44,9 @@ def test_errors():
         calibrator.interval(wrong(x), 0.0)
     with pytest.raises(ValueError, match=r"`q` must be inside \(0, 1\)"):
         calibrator.quantile(wrong(x), 1.0)
+    plain = uq.Prediction(x[None], "point")
+    with pytest.raises(ValueError, match="must have a distribution, which a plain"):
+        IsotonicCalibration().fit(plain, x)
     with pytest.raises(ValueError, match="at least 2 points"):
         IsotonicCalibration().fit(wrong(x[:1]), x[:1])
     with pytest.raises(ValueError, match="`y` must be finite"):

@@ -10,6 +10,7 @@ from keras import ops
 from small_models import with_one_warning
 
 import keras_uq_layers as uq
+from keras_uq_layers.prediction.sampler import make_plan
 
 BACKEND = keras.backend.backend()
 ROWS, WIDTH = 12, 4
@@ -97,6 +98,69 @@ def test_a_random_layer_called_in_training_mode(kind):
 @pytest.mark.parametrize("build", BUILDERS[1:], ids=lambda build: build.__name__)
 def test_a_random_call_in_any_kind_of_model(build):
     assert is_random(build(layers.Dropout))
+
+
+# Layers of Keras that are random inside: in a cell, or in the scores.
+INSIDE = {
+    "lstm": lambda h, **call: layers.LSTM(3, dropout=0.4)(h, **call),
+    "gru": lambda h, **call: layers.GRU(3, recurrent_dropout=0.4)(h, **call),
+    "cells": lambda h, **call: layers.RNN(
+        [layers.LSTMCell(3, dropout=0.4), layers.SimpleRNNCell(3)]
+    )(h, **call),
+    "bidirectional": lambda h, **call: layers.Bidirectional(
+        layers.SimpleRNN(3, dropout=0.4)
+    )(h, **call),
+    "time distributed": lambda h, **call: layers.TimeDistributed(layers.Dropout(0.4))(
+        h, **call
+    ),
+    "multi-head attention": lambda h, **call: layers.MultiHeadAttention(
+        2, 2, dropout=0.4
+    )(h, h, **call),
+    "grouped attention": lambda h, **call: layers.GroupQueryAttention(
+        2, 2, 1, dropout=0.4
+    )(h, h, **call),
+    "attention": lambda h, **call: layers.Attention(dropout=0.4)([h, h], **call),
+    "additive attention": lambda h, **call: layers.AdditiveAttention(dropout=0.4)(
+        [h, h], **call
+    ),
+}
+
+
+# Recurrent layers of Keras draw their masks in any case. The seeds move, so that
+# such a model is run as a random one, and its passes are equal.
+DRAWS_WITHOUT_USE = {"lstm", "gru", "cells", "bidirectional"}
+
+
+@pytest.mark.parametrize("training", [True, None])
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_layer_that_is_random_inside(name, training):
+    x = keras.Input((WIDTH,))
+    h = INSIDE[name](layers.Reshape((2, 2))(x), training=training)
+    model = keras.Model(x, layers.Dense(1)(layers.Flatten()(h)))
+    plan, _ = make_plan(model, ops.convert_to_tensor(X))
+    assert plan.random == (training is True or name in DRAWS_WITHOUT_USE)
+
+
+def test_masks_that_are_drawn_without_use():
+    x = keras.Input((WIDTH,))
+    h = INSIDE["lstm"](layers.Reshape((2, 2))(x))
+    model = keras.Model(x, layers.Dense(1)(h))
+    prediction = uq.predict(model, X, samples=3, verbose=0)
+    assert (prediction.samples == prediction.samples[0]).all()
+    y = prediction.mean + np.arange(ROWS)[:, None]
+    for given in (prediction, uq.predict(model, X, verbose=0, keep_samples=False)):
+        calibrator = uq.calibration.SplitConformal(0.5).fit(given, y)
+        assert calibrator.residuals == "absolute"
+
+
+@pytest.mark.parametrize("build", BUILDERS, ids=lambda build: build.__name__)
+@pytest.mark.parametrize("kind", RANDOM, ids=lambda kind: kind.__name__)
+def test_each_random_layer_in_each_kind_of_model(kind, build):
+    """The plan of `predict` says so, without its graph."""
+    model = build(kind)
+    model(X)
+    plan, _ = make_plan(model, ops.convert_to_tensor(X))
+    assert plan.random
 
 
 def test_no_random_layer_is_forgotten():

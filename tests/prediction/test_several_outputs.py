@@ -134,6 +134,10 @@ def test_each_output_is_read_by_its_own_loss():
     as_list.compile(loss=[nll, None])
     found = predict(as_list, X, samples=None)
     assert [p.family for p in found] == [Laplace(), Point()]
+    nested = keras.Model(x, {"both": list(made.values()), "c": layers.Dense(1)(x)})
+    nested.compile(loss={"both": [nll, crossentropy], "c": "mse"})
+    found = predict(nested, X, samples=None)
+    assert [p.family for p in found["both"]] == list(expected.values())
     as_list.compile(loss=nll)
     found = predict(as_list, X, samples=None)
     assert [p.family for p in found] == [Laplace(), Laplace()]
