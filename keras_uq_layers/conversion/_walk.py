@@ -166,11 +166,11 @@ def _copy_weights(source, target, replaced, transfer, whole):
 
 def _copy_lora_alpha(source: keras.Model, target: keras.Model) -> None:
     """Repeats `lora_alpha`, which `build` of some layers of Keras 3.15 forgets."""
-
-    def adapted(model):
-        found = _keras.all_layers(model)
-        return [layer for layer in found if getattr(layer, "lora_enabled", False)]
-
-    alphas = {layer.name: layer.lora_alpha for layer in adapted(source)}
-    for layer in adapted(target):
-        layer.lora_alpha = alphas[layer.name]
+    alphas = {}
+    for layer in _keras.all_layers(source):
+        inner = getattr(layer, "layer", layer)  # a wrapper may give its name
+        if getattr(inner, "lora_enabled", False):
+            alphas[layer.name] = inner.lora_alpha
+    for layer in _keras.all_layers(target):
+        if getattr(layer, "lora_enabled", False):
+            layer.lora_alpha = alphas[layer.name]

@@ -207,6 +207,15 @@ def test_other_calls_in_training_are_kept():
     )
 
 
+def test_low_rank_kernels_that_are_random():
+    """`build` of Keras 3.15 forgets `lora_alpha`, and a file the kernels."""
+    inner = layers.Dense(2, lora_rank=1, lora_alpha=5, name="inner")
+    model = keras.Sequential([keras.Input((3,)), uq.Variational(inner, **KL)])
+    model.layers[0].layer.lora_kernel_b.assign([[1.0, -1.0]])
+    plain = check(model, X)
+    assert plain.layers[0].lora_alpha == 5
+
+
 class Subclassed(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
