@@ -81,6 +81,7 @@ TABLE: dict[str, dict[str, str]] = {
         "GMM": _MIXTURE,
         "Quantiles": _QUANTILES,
         "Quantile": _QUANTILES,
+        "Point": '`"point"`, `uq.families.Point()`',
         **dict.fromkeys(
             (
                 "Binomial",
@@ -161,6 +162,10 @@ TABLE: dict[str, dict[str, str]] = {
         "PlattScaling": "`uq.TemperatureScaling()`",
         "Conformal": "`uq.calibration.SplitConformal(level)`",
         "ConformalPrediction": "`uq.calibration.SplitConformal(level)`",
+        "MapieRegressor": "`uq.calibration.SplitConformal(level)`",
+        "SplitConformalRegressor": "`uq.calibration.SplitConformal(level)`",
+        "ConformalizedQuantileRegressor": "`uq.calibration.ConformalQuantile(level)`",
+        "SplitConformalClassifier": "`uq.calibration.AdaptivePredictionSets(level)`",
         "Deterministic": "`uq.to_deterministic(model)`",
         "SamplePredict": "`uq.predict(model, x, samples=100)`",
         "PredictProba": "`uq.predict(model, x).mean`",
