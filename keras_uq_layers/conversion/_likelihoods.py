@@ -10,9 +10,12 @@ from typing import NamedTuple
 from typing import TypeAlias
 
 import numpy as np
+from keras import ops
 
 from keras_uq_layers import arguments
 from keras_uq_layers._typing import Array
+from keras_uq_layers.numerics import POSITIVE_FLOOR
+from keras_uq_layers.numerics import lgamma
 
 
 class Curved(NamedTuple):
@@ -55,6 +58,22 @@ def bernoulli(f: Array, y: Array) -> Curved:
     p = 0.5 * (1.0 + np.tanh(0.5 * f))
     terms = _aligned(y, f) * f - np.logaddexp(0.0, f)
     return Curved(terms.sum(axis=1), p * (1.0 - p))
+
+
+def poisson(f: Array, y: Array) -> Curved:
+    """Of counts with the rate `floor + softplus(f)`, as a head emits it.
+
+    The Fisher information of the rate is `1 / rate`, the slope of the rate in `f`
+    is the logistic function.
+    """
+    rate = POSITIVE_FLOOR + np.logaddexp(0.0, f)
+    slope = 0.5 * (1.0 + np.tanh(0.5 * f))
+    counts = _aligned(y, f)
+    if (counts < 0).any():
+        raise arguments.error("y", "counts, 0 or more", y)
+    log_factorials = ops.convert_to_numpy(lgamma(ops.convert_to_tensor(counts + 1.0)))
+    terms = counts * np.log(rate) - rate - log_factorials
+    return Curved(terms.sum(axis=1), slope**2 / rate)
 
 
 def unit_normal(f: Array, y: Array) -> Curved:

@@ -18,13 +18,24 @@ from keras_uq_layers.conversion._curvature import Curvature
 from keras_uq_layers.conversion._likelihoods import Likelihood
 from keras_uq_layers.families import Bernoulli
 from keras_uq_layers.families import Categorical
+from keras_uq_layers.families import Poisson
 from keras_uq_layers.layers import DenseVariational
+from keras_uq_layers.layers import DistributionHead
+from keras_uq_layers.layers import Variational
+from keras_uq_layers.layers._head import Head
+from keras_uq_layers.numerics.dtypes import to_numpy
 from keras_uq_layers.priors import NormalPrior
 from keras_uq_layers.reading import family_of
 
 MARGINAL_LIKELIHOOD = "marginal_likelihood"
 _PRECISIONS = 1e-10, 1e10
+_LAST = keras.layers.Dense, DistributionHead
 _LINEAR = keras.activations.linear
+_LIKELIHOODS = {
+    Bernoulli: _likelihoods.bernoulli,
+    Categorical: _likelihoods.categorical,
+    Poisson: _likelihoods.poisson,
+}
 
 
 def to_laplace(
@@ -51,11 +62,13 @@ def to_laplace(
     generalised Gauss-Newton matrix. For a linear model with squared errors this is
     the exact posterior.
 
-    The last layer must be a `keras.layers.Dense`. It becomes a
-    `uq.DenseVariational` with this posterior. Predicting, saving, exporting and
-    `uq.to_deterministic` work as for any other. The likelihood is that of the
-    model: classes for a softmax, a sigmoid or a compiled cross entropy, a normal
-    for a compiled mean squared error.
+    The last layer must be a `keras.layers.Dense`, which becomes a
+    `uq.DenseVariational` with this posterior, or a `uq.DistributionHead` of the
+    family `"categorical"`, `"bernoulli"` or `"poisson"`, which is wrapped in
+    `uq.Variational`. Predicting, saving, exporting and `uq.to_deterministic` work
+    as for any other random layer. The likelihood is that of the model: the family
+    of the head; classes for a softmax, a sigmoid or a compiled cross entropy; a
+    normal for a compiled mean squared error.
 
     A network of ReLU units may be surer far from the data than near it, also in
     its features. Then put `uq.RandomFourierFeatures` in front of the last layer.
@@ -82,9 +95,9 @@ def to_laplace(
         how well model and prior fit the data, in nats; it is saved with the layer.
 
     Raises:
-        ValueError: The model does not end in a `Dense` layer, is random in front
-            of it, or has no known likelihood; `y` does not agree with the output;
-            an argument is out of range.
+        ValueError: The model does not end in such a layer, is random in front of
+            it, or has no known likelihood; `y` does not agree with the output; an
+            argument is out of range.
 
     Example:
 
@@ -117,9 +130,12 @@ def to_laplace(
             raise arguments.error(
                 "noise_scale", "None for a likelihood of classes", noise_scale
             )
-    weights = [np.asarray(w, dtype="float64") for w in last.get_weights()]
+    is_head = isinstance(last, Head)
+    dense = last.dense if is_head else last
+    weights = [np.asarray(w, dtype="float64") for w in dense.get_weights()]
+    offset = to_numpy(last._offset_features()) if is_head else 0.0
     inputs, units = weights[0].shape
-    curvature = STRUCTURES[structure](inputs, units, last.use_bias)
+    curvature = STRUCTURES[structure](inputs, units, dense.use_bias)
     count, log_likelihood = 0, 0.0
     features = _features_of(model)
     for rows, targets, sample_weight in batches(x, y, batch_size, verbose):
@@ -130,7 +146,8 @@ def to_laplace(
                 + ("no targets" if targets is None else "weights of examples")
             )
         h = _as_rows(features.predict_on_batch(rows), inputs)
-        curved = likelihood(h @ weights[0] + sum(weights[1:]), _targets(targets, h))
+        outputs = h @ weights[0] + sum(weights[1:]) + offset
+        curved = likelihood(outputs, _targets(targets, h))
         curvature.add(h, curved)
         count += len(h)
         log_likelihood += float(np.sum(curved.log_likelihood))
@@ -150,7 +167,7 @@ def to_laplace(
 # The model
 
 
-def _last_layer(model: keras.Model) -> keras.layers.Dense:
+def _last_layer(model: keras.Model) -> Any:
     _walk.check_model(model)
     outputs = getattr(model, "outputs", None) or []
     if len(outputs) != 1:
@@ -159,10 +176,10 @@ def _last_layer(model: keras.Model) -> keras.layers.Dense:
             f"{len(outputs)} known output(s)"
         )
     last = _keras.history_of(outputs[0])[0]
-    if type(last) is not keras.layers.Dense or last not in model.layers:
+    if type(last) not in _LAST or last not in model.layers:
         raise ValueError(
-            "`model` must end in a `keras.layers.Dense`, not in a model or another "
-            f"layer. Received: a model that ends in {last}"
+            "`model` must end in a `keras.layers.Dense` or a `uq.DistributionHead`, "
+            f"not in a model or another layer. Received: a model that ends in {last}"
         )
     for layer in _keras.all_layers(model):
         # Keras's own random layers draw in training alone.
@@ -174,23 +191,27 @@ def _last_layer(model: keras.Model) -> keras.layers.Dense:
     return last
 
 
-def _likelihood_of(model: keras.Model, last: keras.layers.Dense) -> Likelihood:
-    """What the last activation and the compiled loss say."""
-    loss = getattr(model, "loss", None)
-    if last.activation is _LINEAR and _is_squared_error(loss):
+def _likelihood_of(model: keras.Model, last: Any) -> Likelihood:
+    """What the head, or the last activation and the compiled loss, say."""
+    # Of a layer with an activation of another kind, the logits are not known.
+    activation = getattr(last, "activation", _LINEAR)
+    is_plain = not isinstance(last, Head) and activation is _LINEAR
+    if is_plain and _is_squared_error(getattr(model, "loss", None)):
         return _likelihoods.unit_normal
     family = family_of(model)
-    probabilities = (keras.activations.softmax, keras.activations.sigmoid)
-    # With an activation of another kind the layer does not emit the logits.
-    if last.activation in (_LINEAR, *probabilities):
-        if isinstance(family, Categorical):
-            return _likelihoods.categorical
-        if isinstance(family, Bernoulli):
-            return _likelihoods.bernoulli
+    known = activation in (
+        _LINEAR,
+        keras.activations.softmax,
+        keras.activations.sigmoid,
+    )
+    if known and type(family) in _LIKELIHOODS:
+        return _LIKELIHOODS[type(family)]
     raise ValueError(
-        "`model` must have a likelihood of classes, or be compiled with the mean "
-        "squared error and end in a linear layer. Received: a model of the family "
-        f"{family!r} that ends in the activation {last.activation.__name__}"
+        "`model` must end in a head of the family 'categorical', 'bernoulli' or "
+        "'poisson', in a softmax, in a sigmoid, or in a linear layer and be compiled "
+        "with a cross entropy or the mean squared error. Received: a model of the "
+        f"family {family!r} that ends in {last} with the activation "
+        f"{activation.__name__}"
     )
 
 
@@ -279,34 +300,43 @@ def _best_precision(eigenvalues: Array, squares: float) -> float:
 
 def _with_posterior(
     model: keras.Model,
-    last: keras.layers.Dense,
+    last: Any,
     curvature: Curvature,
     precision: float,
     count: int,
     evidence: float,
 ) -> keras.Model:
+    options: dict[str, Any] = {
+        "kl_weight": 1.0 / count,
+        "posterior": curvature.posterior(),
+        "prior": NormalPrior(precision**-0.5),
+        "log_marginal_likelihood": evidence,
+        "name": last.name,
+    }
+
     def counterpart(layer: keras.layers.Layer) -> keras.layers.Layer | None:
-        if layer.name != last.name:
+        if type(layer) is not type(last) or layer.name != last.name:
             return None
+        if isinstance(last, Head):
+            return Variational(type(last).from_config(last.get_config()), **options)
         return DenseVariational(
             last.units,
             last.activation,
-            kl_weight=1.0 / count,
-            posterior=curvature.posterior(),
-            prior=NormalPrior(precision**-0.5),
             use_bias=last.use_bias,
-            log_marginal_likelihood=evidence,
             dtype=last.dtype_policy,
-            name=last.name,
+            **options,
         )
 
-    def transfer(source: keras.layers.Layer, target: Any) -> None:
-        # Copies: on JAX, training would free a buffer that two models share.
-        target.kernel.assign(ops.copy(source.kernel))
-        if source.use_bias:
-            target.bias.assign(ops.copy(source.bias))
+    def transfer(source: Any, target: Any) -> None:
+        if isinstance(target, Variational):
+            target.layer.set_weights(source.get_weights())
+        else:
+            # Copies: on JAX, training would free a buffer that two models share.
+            target.kernel.assign(ops.copy(source.kernel))
+            if source.use_bias:
+                target.bias.assign(ops.copy(source.bias))
         curvature.assign(target.posterior, precision)
 
     return _walk.convert(
-        model, lambda cls: cls is keras.layers.Dense, counterpart, transfer
+        model, _LAST.__contains__, counterpart, transfer, whole=(Head, Variational)
     )

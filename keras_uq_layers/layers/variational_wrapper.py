@@ -70,6 +70,7 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
         prior: `"normal"`, which is N(0, 1), `"scale_mixture"` or an object of
             `uq.priors`.
         seed: Integer seed of the draws, or None.
+        log_marginal_likelihood: What `uq.to_laplace` found, or None.
         **kwargs: As for `keras.layers.Layer`. The dtype policy is that of
             `layer`.
 
@@ -110,6 +111,7 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
         posterior: Identifier = "mean_field",
         prior: Identifier = "normal",
         seed: int | None = None,
+        log_marginal_likelihood: float | None = None,
         **kwargs: Any,
     ):
         if not isinstance(layer, keras.layers.Layer):
@@ -131,6 +133,7 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
         self.posterior = get_posterior(posterior)
         self.prior = get_prior(prior)
         self.seed = seed
+        self.log_marginal_likelihood = log_marginal_likelihood
         self.random_weights = RandomWeights(
             self.posterior, {None: self.prior}, self.kl_weight, seed
         )
@@ -342,6 +345,7 @@ class Variational(SavedSeeds, keras.layers.Wrapper, _keras.DropoutRNNCell):
             "posterior": serialize(self.posterior),
             "prior": serialize(self.prior),
             "seed": self.seed,
+            "log_marginal_likelihood": self.log_marginal_likelihood,
         }
 
 

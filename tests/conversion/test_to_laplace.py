@@ -148,6 +148,61 @@ def test_the_noise_scale_is_that_of_the_residuals():
     np.testing.assert_allclose(covariance(estimated), covariance(given), rtol=1e-4)
 
 
+HEADS = {
+    "categorical": RNG.integers(0, 3, 40),
+    "bernoulli": RNG.integers(0, 2, (40, 3)),
+    "poisson": RNG.integers(0, 5, (40, 3)),
+}
+
+
+@pytest.mark.parametrize("family", HEADS)
+def test_a_head_becomes_random_with_the_posterior_of_its_family(family, tmp_path):
+    y = HEADS[family]
+    head = uq.DistributionHead(3, family, name="head")
+    model = keras.Sequential([keras.Input((3,)), head])
+    for variable in model.trainable_variables:
+        variable.assign(RNG.normal(size=variable.shape))
+    converted = laplace(model, y)
+    last = converted.layers[-1]
+    assert isinstance(last, uq.Variational)
+    # The curvature in the features of the head, from its params and the Fisher
+    # information of its family.
+    params = to_numpy(model(X)).astype("float64")
+    design = np.concatenate([X, np.ones((40, 1))], axis=1).astype("float64")
+    if family == "categorical":
+        p = np.exp(params) / np.exp(params).sum(axis=1, keepdims=True)
+        middle = [np.diag(row) - np.outer(row, row) for row in p]
+    elif family == "bernoulli":
+        p = 1 / (1 + np.exp(-params))
+        middle = [np.diag(row * (1 - row)) for row in p]
+    else:
+        slope = 1 - np.exp(-(params - uq.numerics.POSITIVE_FLOOR))
+        middle = [np.diag(row) for row in slope**2 / params]
+    matrix = PRECISION * np.eye(12) + sum(
+        np.kron(np.outer(h, h), c) for h, c in zip(design, middle, strict=True)
+    )
+    np.testing.assert_allclose(
+        covariance(last), np.linalg.inv(matrix), rtol=2e-4, atol=1e-6
+    )
+    log_likelihood = np.sum(to_numpy(head.family.log_prob(y, model(X))))
+    squares = sum(np.sum(w**2) for w in head.get_weights())
+    evidence = log_likelihood - 0.5 * (
+        np.linalg.slogdet(matrix / PRECISION)[1] + PRECISION * squares
+    )
+    assert last.log_marginal_likelihood == pytest.approx(evidence, rel=1e-5)
+    prediction = uq.predict(converted, X, samples=20, seed=0, verbose=0)
+    assert prediction.family.name == family
+    assert (prediction.epistemic_std > 0).all()
+    plain = uq.to_deterministic(converted)
+    np.testing.assert_allclose(to_numpy(plain(X)), params, rtol=1e-5, atol=1e-6)
+    converted.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True).layers[
+        -1
+    ]
+    np.testing.assert_allclose(covariance(loaded), covariance(last), rtol=1e-6)
+    assert loaded.log_marginal_likelihood == last.log_marginal_likelihood
+
+
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_the_marginal_likelihood_is_largest_at_its_precision(structure):
     model, y = network("softmax")
@@ -242,6 +297,7 @@ def test_errors():
     dropping = keras.Sequential(
         [keras.Input((3,)), uq.MCDropout(0.1), layers.Dense(3, "softmax")]
     )
+    normal = keras.Sequential([keras.Input((3,)), uq.DistributionHead(1)])
     pooled = keras.Sequential([keras.Input((3,)), layers.Dense(2), layers.ReLU()])
     for broken, kwargs, message in [
         (model, {"structure": "low_rank"}, "`structure` must be one of 'full', "),
@@ -253,8 +309,9 @@ def test_errors():
         (model, {"y": y[:, None] + [0, 0]}, "`y` must agree with the output"),
         (model, {"x": X * np.nan}, "finite features in front of the last layer"),
         (pooled, {}, r"must end in a `keras\.layers\.Dense`.*ReLU"),
-        (relu, {}, "must have a likelihood.*ends in the activation relu"),
-        (uncompiled, {}, "must have a likelihood.*ends in the activation linear"),
+        (relu, {}, "must end in a head of the family.*activation relu"),
+        (uncompiled, {}, "must end in a head of the family.*activation linear"),
+        (normal, {}, "must end in a head of the family.*family Normal"),
         (dropping, {}, "must not be random in front of its last layer.*MCDropout"),
         (keras.Sequential([layers.Dense(1)]), {}, "must be built, with one output"),
         ("model", {}, "`model` must be a Keras model"),
