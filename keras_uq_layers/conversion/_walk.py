@@ -1,5 +1,6 @@
 """One walk over the layers of a model, for all conversions of whole models."""
 
+import tempfile
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -159,9 +160,20 @@ def _copy_weights(source, target, replaced, transfer, whole):
     )
     for old, new in weights:
         new.assign(ops.copy(old))  # on JAX, training would free a shared buffer
+    _copy_adapted_state(source, target)
     parts = zip(_keras.parts_of(source), _keras.parts_of(target), strict=True)
     for old, new in parts:
         _copy_weights(old, new, replaced, transfer, whole)
+
+
+def _copy_adapted_state(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
+    """Repeats what `adapt` has told a preprocessing layer beside its weights."""
+    if isinstance(target, keras.layers.Normalization):
+        target.finalize_state()
+    if hasattr(source, "save_assets"):  # the vocabulary of a look-up
+        with tempfile.TemporaryDirectory() as folder:
+            source.save_assets(folder)
+            target.load_assets(folder)
 
 
 def _copy_lora_alpha(source: keras.Model, target: keras.Model) -> None:

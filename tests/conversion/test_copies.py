@@ -39,3 +39,30 @@ def test_what_happens_to_the_model_does_not_happen_to_the_copy(name):
     model.fit(X, Y, verbose=0)
     for old, new in zip(before, copy.weights, strict=True):
         np.testing.assert_array_equal(to_numpy(new), old)
+
+
+def test_what_a_layer_has_adapted_to_is_copied():
+    """It is no weight: the mean and variance in force, and a vocabulary."""
+    normalization = layers.Normalization()
+    normalization.adapt(5.0 + 3.0 * X)
+    model = keras.Sequential(
+        [keras.Input((3,)), normalization, layers.Dropout(0.5), layers.Dense(2)]
+    )
+    copy = uq.to_deterministic(uq.to_mc_dropout(model))
+    np.testing.assert_allclose(to_numpy(copy(X)), to_numpy(model(X)), rtol=1e-6)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="strings are of TensorFlow alone"
+)
+def test_a_vocabulary_is_copied():
+    import tensorflow as tf
+
+    words = tf.constant(["a", "b", "other"])
+    lookup = layers.StringLookup()
+    lookup.adapt(["b", "a", "b"])
+    inputs = keras.Input((), dtype="string")
+    hidden = layers.Dropout(0.5)(layers.Embedding(3, 2)(lookup(inputs)))
+    model = keras.Model(inputs, layers.Dense(2)(hidden))
+    copy = uq.to_deterministic(uq.to_mc_dropout(model))
+    np.testing.assert_allclose(to_numpy(copy(words)), to_numpy(model(words)))
