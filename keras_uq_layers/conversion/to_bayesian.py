@@ -140,7 +140,9 @@ def to_bayesian(
             not show must be chosen itself, and is wrapped as a whole.
         posterior: `"mean_field"`, `"low_rank"`, `"kronecker"`,
             `"full_covariance"` or an object of `uq.posteriors`.
-        prior_scale: Standard deviation of the normal prior.
+        prior_scale: Standard deviation of the normal prior. A small one, such
+            as `initial_scale`, keeps the model close to the trained one. With 1
+            the scales of the weights grow, the longer the training.
         estimator: `"local_reparameterization"`, `"flipout"` or
             `"reparameterization"`, for the layers that have a choice; None is
             the default of each.

@@ -81,7 +81,7 @@ def to_mc_dropout(model: keras.Model, rate: float | None = None) -> keras.Model:
         raise ValueError(
             "`model` must have dropout with a positive rate, such as a layer "
             "`keras.layers.Dropout(0.1)`. Train it with dropout, or use "
-            f"`uq.Ensemble` or `uq.Variational` instead. Received: {model}"
+            f"`uq.to_bayesian` or `uq.Ensemble` instead. Received: {model}"
         )
 
     def counterpart(layer: keras.layers.Layer) -> keras.layers.Layer | None:

@@ -229,7 +229,7 @@ class Subclassed(keras.Model):
 @pytest.mark.parametrize(
     ("last", "message"),
     [
-        (layers.Dense(2), "`model` must have dropout with a positive rate"),
+        (layers.Dense(2), "`model` must have dropout .* use `uq.to_bayesian` or"),
         (layers.Dropout(0.0), "`model` must have dropout with a positive rate"),
         (layers.LSTM(2), "`model` must have dropout with a positive rate"),
         (Own(0.5), "must drop by layers of Keras itself: .* of class Own"),
