@@ -275,8 +275,13 @@ def _obstacle(output: _Output) -> str | None:
             if _activation_family(operation):
                 return f"its output is made of the probabilities of {operation.name!r}"
         return None
-    if output.made is not None and output.made.is_probability:
-        return "it emits probabilities, 'categorical' or 'bernoulli'"
+    if output.made is not None:
+        if output.made.is_probability:
+            return "it emits probabilities, 'categorical' or 'bernoulli'"
+        for layer in _keras.all_layers(output.model):
+            width = getattr(layer, "units", None)
+            if _activation_family(layer) and width == output.made.shape[-1]:
+                return f"its layer {layer.name!r} makes probabilities of that width"
     if output.other_head is not None:
         return f"it has a head, {output.other_head.name!r}, which emits no output"
     return None
@@ -311,13 +316,17 @@ def _upstream(tensor: Tensor) -> Iterator[tuple[Tensor, Any]]:
     """A tensor, and those that it is made of without any weights, with origins."""
     waiting, seen = [tensor], set()
     while waiting:
-        tensor, operation, inputs = _origin(waiting.pop())
+        tensor = waiting.pop()
         if id(tensor) in seen:
             continue
         seen.add(id(tensor))
-        yield tensor, operation
+        outer, _, outer_inputs = _keras.history_of(tensor)
+        inner, operation, inputs = _origin(tensor)
+        yield inner, operation
         if not getattr(operation, "weights", []):
             waiting.extend(inputs)
+        if not getattr(outer, "weights", []):  # perhaps a nested model
+            waiting.extend(outer_inputs)
 
 
 def _last_activation(tensor: Tensor | None) -> Family | None:

@@ -306,6 +306,9 @@ def test_layers_that_only_move_values_are_seen_through(name):
 CHANGED = {
     "average": two(layers.Average()),
     "flat": two(lambda parts: layers.Flatten()(layers.Concatenate()(parts))),
+    "nested": lambda x: keras.Sequential(
+        [keras.Input((3,)), layers.Rescaling(2.0), layers.Activation("relu")]
+    )(layers.Dense(3, "softmax")(x)),
     "twice": lambda x: 2.0 * layers.Dense(3, "softmax")(x),
     "head": lambda x: layers.Reshape((2, 1))(uq.DistributionHead(1)(x)),
     "heads": lambda x: layers.Average()([uq.DistributionHead(1)(x) for _ in range(2)]),
@@ -336,6 +339,16 @@ def test_a_subclassed_model_is_read_by_what_it_made():
     assert uq.predict(model, X, verbose=0).family == Point()
     with pytest.raises(ValueError, match="cannot be told apart"):
         uq.predict(model, X, "categorical", verbose=0)
+    model = Subclassed(
+        keras.Sequential(
+            [
+                layers.Reshape((3, 1)),
+                layers.TimeDistributed(layers.Dense(2, "softmax")),
+            ]
+        )
+    )
+    with pytest.raises(ValueError, match=r"its layer .* makes probabilities of that w"):
+        uq.predict(model, X, verbose=0)
     model = Subclassed(
         keras.Sequential([uq.DistributionHead(1), layers.Reshape((2, 1))])
     )
