@@ -187,6 +187,7 @@ def markdown(sets):
     made = ", ".join(f"{name} {value}" for name, value in versions().items())
     lines = ["# UCI regression", "", made.replace("date ", "", 1), ""]
     lines += _overview(sets)
+    lines += _differences(sets)
     for name, found in sorted(sets.items()):
         data = found["data"]
         lines += [
@@ -237,6 +238,36 @@ def _overview(sets):
         cells = [name, " / ".join(smallest), str(len(splits)), *_figures(splits)]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def _differences(sets):
+    """One network of each kind against the constant scale, split by split."""
+    lines = [
+        "One network, the difference to a constant scale on the same split:",
+        "",
+        "| set | method | splits | NLL | RMSE |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, found in sorted(sets.items()):
+        base = found["methods"].get("constant", {}).get("splits", {})
+        for method, entry in found["methods"].items():
+            single = METHODS[method].members == METHODS[method].passes == 1
+            both = sorted(set(base) & set(entry["splits"]), key=int)
+            if method == "constant" or not single or not both:
+                continue
+            cells = [
+                _difference(entry["splits"], base, both, k) for k in ("nll", "rmse")
+            ]
+            title = METHODS[method].title
+            lines.append(f"| {name} | {title} | {len(both)} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _difference(splits, base, both, key):
+    """`mean ± standard error` of the difference on the same splits."""
+    values = np.array([splits[split][key] - base[split][key] for split in both])
+    error = values.std(ddof=min(1, len(both) - 1)) / np.sqrt(len(both))
+    return f"{values.mean():+.3f} ± {error:.3f}"
 
 
 def _figures(splits):

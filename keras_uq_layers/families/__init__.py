@@ -3,6 +3,7 @@
 import keras
 
 from keras_uq_layers import _namespace
+from keras_uq_layers import arguments
 from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Identifier
 from keras_uq_layers.families._base import Family
@@ -87,6 +88,32 @@ def get(identifier: Identifier) -> Family:
     raise ValueError(
         f"`family` must be one of {names} or a `families.Family` object. "
         f"Received: family={identifier!r}{_namespace.hint(str(identifier))}"
+    )
+
+
+def parameterization(family: Family, name: str | None) -> str | None:
+    """The parameterization of that name, or the default of the family.
+
+    Args:
+        family: A `Family`.
+        name: Name of a parameterization, or None for the default.
+
+    Returns:
+        The name; None where the family has no choice.
+
+    Raises:
+        ValueError: The family does not have it.
+    """
+    options = family.parameterizations
+    if options and name is not None:
+        return arguments.one_of("parameterization", name, options)
+    if options or name is None:
+        return next(iter(options), None)
+    having = ", ".join(repr(cls.name) for cls in _FAMILIES if cls.parameterizations)
+    raise arguments.error(
+        "parameterization",
+        f"None for the family {family.name!r}; families with a choice are {having}",
+        name,
     )
 
 

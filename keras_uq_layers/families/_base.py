@@ -57,7 +57,9 @@ class Family:
       (needs `rescale`): only rescale it, y then has mean 1. None: nothing,
       the parameters have no unit, and `initial_parts` ignores its argument.
     - `independent`: whether the outputs are independent given the params, so
-      that `log_prob` is the sum of `marginal_log_prob`.
+      that `log_prob` is the sum of `marginal_log_prob`;
+    - `spread`: which of the `parameters` say how far `y` spreads. A head
+      starts with the same value of these for every `x`.
 
     Then put it through `uq.testing.check_family`.
 
@@ -115,7 +117,10 @@ class Family:
     discrete = False
     atoms = False
     independent = True
+    spread: tuple[str, ...] = ()
     target_unit: str | None = None
+    # Names that `parameterize` takes. The first is the default of a head.
+    parameterizations: tuple[str, ...] = ()
 
     # Layout
 
@@ -292,6 +297,34 @@ class Family:
         parts = self.constrain_parts(*self.split(features), scale_floor=scale_floor)
         return self.join(*parts)
 
+    def parameterize(
+        self,
+        features: Tensor,
+        parameterization: str,
+        initial_scale: float,
+        scale_floor: float = SCALE_FLOOR,
+    ) -> Tensor:
+        """Maps real features to params in one of several ways to do so.
+
+        Features of zero give a distribution of the initial scale.
+
+        Args:
+            features: Tensor of shape `(..., P * D)`, any real values.
+            parameterization: One of `parameterizations`.
+            initial_scale: Standard deviation, positive, above the floor.
+            scale_floor: The smallest scale, a non-negative float.
+
+        Returns:
+            Params, a tensor of the same shape, float32 or wider.
+        """
+        parts = self.parameterize_parts(
+            *self.split(features),
+            parameterization=parameterization,
+            initial_scale=initial_scale,
+            scale_floor=scale_floor,
+        )
+        return self.join(*parts)
+
     def initial_features(
         self, units: int, scale: float, scale_floor: float = SCALE_FLOOR
     ) -> Tensor:
@@ -320,6 +353,9 @@ class Family:
 
     def unconstrain_parts(self, *parts: Any, **options: Any) -> tuple[Tensor, ...]:
         raise self._not_implemented("unconstrain_parts")
+
+    def parameterize_parts(self, *raw: Any, **options: Any) -> tuple[Tensor, ...]:
+        raise self._not_implemented("parameterize")
 
     def initial_parts(self, scale: float) -> tuple[float, ...]:
         raise self._not_implemented("initial_parts")

@@ -98,6 +98,7 @@ class Gamma(Family):
 
     name = "gamma"
     parameters = ("mean", "concentration")
+    spread = ("concentration",)
     lower = 0.0
     target_unit = "scale"
 

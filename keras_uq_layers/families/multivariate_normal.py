@@ -112,6 +112,7 @@ class MultivariateNormal(Family):
 
     name = "multivariate_normal"
     parameters = ("loc", "diagonal", "lower")
+    spread = ("diagonal", "lower")
     independent = False
     target_unit = "affine"
 

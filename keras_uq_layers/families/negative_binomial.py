@@ -114,6 +114,7 @@ class NegativeBinomial(Family):
 
     name = "negative_binomial"
     parameters = ("mean", "total_count")
+    spread = ("total_count",)
     lower = 0.0
     discrete = True
 

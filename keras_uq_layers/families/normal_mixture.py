@@ -133,6 +133,7 @@ class NormalMixture(Family):
             for name in ("log_weight", "loc", "scale")
             for k in range(1, self.components + 1)
         )
+        self.spread = self.parameters[-self.components :]
 
     def _thirds(self, parts: Sequence) -> tuple[Sequence, Sequence, Sequence]:
         k = self.components

@@ -66,6 +66,10 @@ class Quantiles(Family):
     def __init__(self, levels: Sequence[float]) -> None:
         self.levels = arguments.levels("levels", levels)
         self.parameters = tuple(f"q{level:g}" for level in self.levels)
+        # The features of all but the middle quantile are gaps.
+        self.spread = tuple(
+            name for i, name in enumerate(self.parameters) if i != self._middle
+        )
 
     @property
     def _middle(self) -> int:

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -7,6 +8,7 @@ from keras_uq_layers import arguments
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._base import Family
+from keras_uq_layers.families._location_scale import LocationScale
 from keras_uq_layers.numerics import divide
 from keras_uq_layers.numerics import lgamma
 from keras_uq_layers.numerics import log_beta
@@ -28,6 +30,7 @@ DF_FLOOR = 2.01
 """Smallest learned `df`: above 2, where the variance is finite."""
 
 _INITIAL_DF = 5.0
+_RAW_INITIAL_DF = _INITIAL_DF - DF_FLOOR + math.log1p(-math.exp(DF_FLOOR - _INITIAL_DF))
 # From so many degrees of freedom on, an expansion about the normal is exact.
 _MANY = 1e3
 
@@ -177,7 +180,7 @@ def _crps(y: Tensor, loc: Tensor, scale: Tensor, df: Tensor) -> Tensor:
 
 
 @register("families.StudentT")
-class StudentT(Family):
+class StudentT(LocationScale):
     """Student's t distribution with params `[loc | scale | df]`.
 
     ```
@@ -215,7 +218,7 @@ class StudentT(Family):
     """
 
     name = "student_t"
-    target_unit = "affine"
+    spread = ("scale", "df")
 
     def __init__(self, df: float | None = None) -> None:
         self.df = None if df is None else arguments.positive_float("df", df)
@@ -253,6 +256,18 @@ class StudentT(Family):
             return loc, raw_scale
         return loc, raw_scale, positive_inverse(df, DF_FLOOR)
 
+    def parameterize_parts(
+        self,
+        location: Tensor,
+        spread: Tensor,
+        raw_df: Tensor | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, ...]:
+        parts = super().parameterize_parts(location, spread, **options)
+        if raw_df is None:
+            return parts
+        return (*parts, positive(raw_df + _RAW_INITIAL_DF, DF_FLOOR))
+
     def initial_parts(self, scale: float) -> tuple[float, ...]:
         if self.df is None:
             factor = math.sqrt((_INITIAL_DF - 2.0) / _INITIAL_DF)
@@ -267,7 +282,7 @@ class StudentT(Family):
     def mean(self, params: Tensor) -> Tensor:
         if self.df is not None and self.df <= 1:
             raise self._missing("mean", "the median `loc`, the quantile of 0.5,")
-        return self.split(params)[0]
+        return super().mean(params)
 
     def variance(self, params: Tensor) -> Tensor:
         if self.df is not None and self.df <= 2:
@@ -315,7 +330,3 @@ class StudentT(Family):
         if self.df is not None and self.df <= 1:
             raise self._missing("CRPS", "the `log_prob`")
         return _crps(self.align(y, params), *self._read(params))
-
-    def affine(self, params: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
-        loc, scale, *df = self.split(params)
-        return self.join(shift + factor * loc, factor * scale, *df)

@@ -59,7 +59,7 @@ class Head(keras.layers.Layer):
         self.dense = keras.layers.Dense(
             self._features_size(),
             use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer,
+            kernel_initializer=self._initial_kernel,
             bias_initializer=self.bias_initializer,
             kernel_regularizer=self.kernel_regularizer,
             bias_regularizer=self.bias_regularizer,
@@ -72,6 +72,9 @@ class Head(keras.layers.Layer):
             self.target_loc = self._add_target_weight("target_loc", loc)
         if self.family.target_unit is not None:
             self.target_scale = self._add_target_weight("target_scale", scale)
+
+    def _initial_kernel(self, shape: Shape, dtype: str) -> Tensor:
+        return self.kernel_initializer(shape, dtype=dtype)
 
     def _add_target_weight(self, name: str, value: Array) -> keras.Variable:
         # The value is the initial value, not assigned: Keras may build a layer

@@ -1,0 +1,208 @@
+"""The maps from features to loc and scale: exact, finite, alive, and saved."""
+
+import keras
+import mpmath as mp
+import numpy as np
+import pytest
+from backend import to_numpy
+from backend import value_and_gradients
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import ops
+from oracle import check_function
+from strategies import dtypes
+from strategies import positives
+from strategies import reals
+
+import keras_uq_layers as uq
+from keras_uq_layers import families
+from keras_uq_layers.families._parameterizations import LARGEST_RATIO
+from keras_uq_layers.families._parameterizations import PARAMETERIZATIONS
+from keras_uq_layers.numerics import widen
+
+HAVING = [
+    *(cls() for cls in families._BY_NAME.values() if cls.parameterizations),
+    families.StudentT(df=4.0),
+]
+each_family = pytest.mark.parametrize("family", HAVING, ids=repr)
+each_name = pytest.mark.parametrize("name", PARAMETERIZATIONS)
+ONE = mp.mpf(float(np.log(np.e - 1)))
+
+
+def softplus(x):
+    return mp.log1p(mp.exp(x)) if x < 200 else x
+
+
+def sigmoid(x):
+    return 1 / (1 + mp.exp(-x))
+
+
+def precision_exact(s):
+    """Precision, slope of its logarithm, and their relative condition."""
+    raw = s + ONE
+    value = softplus(raw) + mp.mpf(LARGEST_RATIO) ** -2
+    slope = sigmoid(raw) / value
+    # The sum `s + c` is rounded; a power is as exact as the logarithm in it.
+    return value, slope, 16 * (1 + abs(mp.log(value)) + abs(raw) * slope)
+
+
+def ratio_exact(name):
+    def exact(_, s):
+        if name == "scale":
+            raw = s + ONE
+            condition = 8 * (1 + abs(raw) * (raw < 0))
+            slope = sigmoid(raw)
+            value = softplus(raw)
+            return [(value, condition * value), (0, 0), (slope, condition * slope)]
+        precision, slope, condition = precision_exact(s)
+        value = precision ** (-mp.mpf(1) / 2)
+        per_s = -value * slope / 2
+        # The slope is flat below and steep at the largest ratio.
+        condition_s = condition * (1 + abs(s + ONE) * (s < 0))
+        return [
+            (value, condition * value),
+            (0, 0),
+            (per_s, condition_s * abs(per_s)),
+        ]
+
+    return exact
+
+
+def loc_exact(name):
+    def exact(location, s):
+        if name != "natural":
+            return [(location, 0), (1, 0), (0, 0)]
+        precision, slope, condition = precision_exact(s)
+        value = location / precision
+        # Locations of 1e25 and more do not pull at the scale.
+        per_s = -value * slope if abs(location) < mp.mpf(3e25) else 0
+        condition_s = condition * (1 + abs(s + ONE) * (s < 0))
+        return [
+            (value, condition * abs(value)),
+            (1 / precision, condition / precision),
+            (per_s, condition_s * abs(per_s)),
+        ]
+
+    return exact
+
+
+def part(name, which):
+    def function(location, s):
+        location, s = widen(location, s)
+        # A tensor that does not enter a part has no gradient: its sign has 0.
+        zero = 0.0 * (ops.sign(location) + ops.sign(s))
+        return PARAMETERIZATIONS[name](location, s)[which] + zero
+
+    return function
+
+
+@st.composite
+def features(draw):
+    """A dtype, and rows of two features from the whole range of the dtype."""
+    dtype = draw(dtypes())
+    row = st.tuples(reals(dtype), reals(dtype) | st.floats(-60.0, 60.0))
+    return dtype, draw(st.lists(row, min_size=1, max_size=5))
+
+
+@each_name
+@given(features())
+def test_exact(name, case):
+    dtype, rows = case
+    check_function(part(name, 0), loc_exact(name), rows, dtype)
+    check_function(part(name, 1), ratio_exact(name), rows, dtype)
+
+
+@each_family
+@given(
+    start=positives("float32", -2, 4),
+    floor=st.sampled_from([1e-6, 1e-3]),
+    name=st.sampled_from(sorted(PARAMETERIZATIONS)),
+)
+def test_features_of_zero_give_the_initial_distribution(family, name, start, floor):
+    zeros = np.zeros((1, family.params_size(2)), "float32")
+    parts = family.split(family.parameterize(zeros, name, start, floor))
+    expected = family.initial_parts(start)
+    for got, wanted in zip(parts, expected, strict=True):
+        np.testing.assert_allclose(to_numpy(got), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", [families.Normal(), families.StudentT()], ids=repr)
+@each_name
+@given(case=features())
+def test_the_range_and_live_gradients(family, name, case):
+    dtype, rows = case
+    columns = np.array(rows).astype(dtype)
+    df = np.zeros((len(rows), family.params_size(1) - 2), dtype)
+    params, (gradient,) = value_and_gradients(
+        lambda f: family.parameterize(f, name, 2.0, 1e-3),
+        np.concatenate([columns, df], axis=1),
+    )
+    scale = params[:, 1]
+    assert (scale >= 1e-3 * (1 - 1e-6)).all()
+    if name != "scale":
+        assert (scale <= 2.0 * LARGEST_RATIO * 1.001).all()
+    assert not np.isnan(params).any()
+    assert not np.isnan(gradient).any()
+    # The gradient of loc and scale lives where the map is not at one of its ends.
+    middle = np.abs(columns.astype("float64")) < 8
+    assert (gradient[:, 1][middle.all(axis=1)] != 0).all()
+
+
+def natural(location, precision):
+    """Params of a normal by its natural parameters."""
+    return families.Normal().parameterize(
+        ops.stack([location, precision], axis=-1), "natural", 1.0, 0.0
+    )
+
+
+@given(st.lists(st.tuples(*[st.floats(-4.0, 4.0)] * 3), min_size=1, max_size=4))
+def test_the_natural_likelihood_pulls_the_location_by_the_error(rows):
+    """d NLL / d l is `loc - y`, whatever the scale: no point is forgotten."""
+    y, location, spread = np.array(rows, "float32").T
+    params, _ = value_and_gradients(natural, location, spread)
+    _, (pull, _) = value_and_gradients(
+        lambda a, b: -families.Normal().log_prob(y[:, None], natural(a, b)),
+        location,
+        spread,
+    )
+    error = params[:, 0] - y
+    np.testing.assert_allclose(pull, error, atol=1e-4 * (1 + np.abs(error)).max())
+
+
+class TestTheChoice:
+    def test_the_default_of_each_family(self):
+        for name in families._BY_NAME:
+            head = uq.DistributionHead(2, name)
+            options = head.family.parameterizations
+            assert head.parameterization == (options[0] if options else None)
+            assert head.get_config()["parameterization"] == head.parameterization
+
+    def test_an_unknown_name(self):
+        with pytest.raises(
+            ValueError,
+            match=r"`parameterization` must be one of 'scale', 'precision', 'natural'. "
+            "Received: parameterization='variance'",
+        ):
+            uq.DistributionHead(1, parameterization="variance")
+
+    def test_a_family_without_a_choice(self):
+        with pytest.raises(
+            ValueError,
+            match=r"`parameterization` must be None for the family 'gamma'; families "
+            "with a choice are 'normal', 'laplace', 'student_t'.*"
+            "Received: parameterization='natural'",
+        ):
+            uq.DistributionHead(1, "gamma", parameterization="natural")
+
+    @each_name
+    def test_it_is_saved(self, name, tmp_path):
+        head = uq.DistributionHead(2, parameterization=name, initial_scale=3.0)
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), head])
+        x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+        model.layers[-1].dense.kernel.assign(np.full((4, 4), 0.3))
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert loaded.layers[-1].parameterization == name
+        np.testing.assert_array_equal(
+            loaded.predict(x, verbose=0), model.predict(x, verbose=0)
+        )
