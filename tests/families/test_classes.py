@@ -261,8 +261,12 @@ def test_a_classifier_learns():
             metrics=[uq.metrics.BrierScore(family)],
         )
         history = model.fit(x, y, epochs=15, verbose=0).history
-        assert history["loss"][-1] < 0.7 * history["loss"][0]
-        assert history["brier_score"][-1] < history["brier_score"][0]
+        # Against the shares of the classes: the first epoch depends on the seed.
+        share = np.bincount(y.astype(int)) / len(y)
+        assert history["loss"][-1] < 0.75 * -np.sum(share * np.log(share))
+        brier = 1.0 - np.sum(share**2)
+        brier = brier if family == "categorical" else 0.5 * brier
+        assert history["brier_score"][-1] < 0.75 * brier
 
 
 def test_against_tfp():
