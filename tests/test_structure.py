@@ -244,3 +244,25 @@ def test_the_check_of_private_parts_can_fail():
         "import keras.src",
     ):
         assert list(uses_of_private_keras(text, names)), text
+
+
+def registered_in(folder):
+    """The files that register a class under each name."""
+    found = {}
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ClassDef):
+                continue
+            for decorator in node.decorator_list:
+                text = ast.unparse(decorator)
+                if "register_keras_serializable" in text:
+                    key = text, node.name
+                    found.setdefault(key, []).append(path.name)
+    return found
+
+
+def test_no_two_tests_register_the_same_name():
+    """In one process the later file would replace the class of the other."""
+    found = registered_in(Path(__file__).parent)
+    assert len(found) > 3
+    assert not {key: files for key, files in found.items() if len(files) > 1}

@@ -160,7 +160,7 @@ def autoencoder():
 
 
 @keras.saving.register_keras_serializable(package="tests")
-class Block(layers.Layer):
+class ResidualBlock(layers.Layer):
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
         self.units = units
@@ -184,7 +184,7 @@ class Block(layers.Layer):
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()
-        self.block = Block(4)
+        self.block = ResidualBlock(4)
         self.dropout = layers.Dropout(0.2)
         self.out = layers.Dense(1)
 
