@@ -40,7 +40,9 @@ class TemperatureScaling(keras.layers.Layer):
     logits and labels of data that the model was not trained on, and save the
     model: the temperature is a weight that no training changes. For a model
     that ends in a softmax or a sigmoid, and for probabilities of any other
-    library, say `from_logits=False`. A temperature
+    library, say `from_logits=False`. Probabilities of exactly 0, such as shares
+    of the trees of a forest, need a floor first: the temperature rests on how
+    small they are. A temperature
     above 1 makes the probabilities less extreme; the most likely class stays
     the same. The guarantee: no other temperature has a smaller negative log
     likelihood on the calibration set.
@@ -130,7 +132,7 @@ class TemperatureScaling(keras.layers.Layer):
             logits = self._of_prediction(logits)
         logits = to_array(logits)
         if not self.from_logits:
-            logits = _to_logits(logits)
+            logits = _to_logits(logits, self._output_dtype)
         if logits.ndim != 2 or len(logits) < 1 or not np.isfinite(logits).all():
             raise ValueError(
                 "`logits` must be finite, of shape (N, K). "
@@ -217,14 +219,17 @@ class TemperatureScaling(keras.layers.Layer):
         }
 
 
-def _to_logits(p: Array) -> Array:
-    """Logits of probabilities `(N, K)`, checked; `log(p)` is one choice of them."""
+def _to_logits(p: Array, dtype: str) -> Array:
+    """Logits of probabilities `(N, K)`, checked; `log(p)` is one choice of them.
+
+    In the dtype of the layer: the logarithm of 0 depends on it.
+    """
     if not ((p >= 0) & (p <= 1.0 + 1e-3)).all():
         raise ValueError(
             "`logits` must hold probabilities for `from_logits=False`. Received: "
             f"numbers from {np.min(p):g} to {np.max(p):g}"
         )
-    tensor = ops.convert_to_tensor(p)
+    tensor = ops.convert_to_tensor(p, dtype=dtype)
     return to_array(_logit(tensor) if p.shape[-1] == 1 else log_probability(tensor))
 
 

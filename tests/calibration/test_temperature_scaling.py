@@ -68,6 +68,15 @@ def test_probabilities_are_scaled_as_their_logits(units, activation):
         uq.TemperatureScaling()(ended(x))
 
 
+def test_a_probability_of_0_is_one_number_in_fit_and_in_call():
+    """In float64, in which the arrays come, its logarithm would be another one."""
+    p = np.array([[1.0, 0.0]] * 4)
+    y = [0, 0, 0, 1]
+    layer = uq.TemperatureScaling(from_logits=False).fit(p, y)
+    found = keras.ops.convert_to_numpy(layer(p[:1]))
+    np.testing.assert_allclose(found, [[0.75, 0.25]], rtol=1e-4)
+
+
 def test_the_output_says_what_it_holds():
     """Of a plain `Dense`, whose logits would else be a plain prediction."""
     logits, _ = two_ways(3, "softmax")
