@@ -76,8 +76,10 @@ def test_the_question_s_architecture_trains(decoder):
     keras.utils.set_random_seed(0)
     x = features_of_the_question(4968, 0)
     train, validation = x[:3974], x[3974:]
+    # From a scale of 1 the data pull so little that some seeds stay where the
+    # code says nothing, at 270 nats.
     head = (
-        uq.ConstantVarianceHead(224, trainable_scale=True)
+        uq.ConstantVarianceHead(224, scale=0.3, trainable_scale=True)
         if decoder == "constant"
         else uq.DistributionHead(224)
     )
