@@ -54,7 +54,20 @@ def layer_models():
             classes, known, np.arange(40) % 2, structure=structure, verbose=0
         )
         yield f"to_laplace_{structure}", found, generic_input((ROWS, 3))
+    yield "to_bayesian", bayesian_model(), generic_input((ROWS, 3))
     yield "to_mc_dropout", uq.to_mc_dropout(dropping_model()), X
+
+
+def bayesian_model():
+    """Priors that are centred at weights, native and wrapped, and LoRA."""
+    adapted = keras.layers.Dense(2, name="adapted")
+    hidden = keras.layers.Dense(3, "tanh", kernel_regularizer="l2")
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(4, "tanh"), hidden, adapted]
+    )
+    adapted.enable_lora(1, lora_alpha=2)
+    adapted.lora_kernel_b.assign([[1.0, -1.0]])
+    return uq.to_bayesian(model, kl_weight=0.1)
 
 
 def compiled_models():
