@@ -26,7 +26,11 @@ from keras_uq_layers.posteriors import Posterior
 
 
 class Curvature:
-    """Abstract: `H` of a layer with `inputs`, `units` and perhaps a bias."""
+    """Abstract: `H` of a layer with `inputs`, `units` and perhaps a bias.
+
+    `draw` is right for each row alone. Only `Full` draws one set of weights for
+    all rows: the others need no more, and save the memory.
+    """
 
     posterior: type[Posterior]
 
@@ -47,6 +51,10 @@ class Curvature:
         raise NotImplementedError
 
     def assign(self, posterior: Any, precision: float) -> None:
+        raise NotImplementedError
+
+    def draw(self, h: Array, precision: float, rng: np.random.Generator) -> Array:
+        """A random change of the outputs `(N, units)`, as the posterior makes it."""
         raise NotImplementedError
 
     def _with_ones(self, h: Array) -> Array:
@@ -77,8 +85,19 @@ class Full(Curvature):
         self._h *= factor
 
     @functools.cached_property
+    def _decomposed(self) -> tuple[Array, Array]:
+        values, vectors = np.linalg.eigh(self._h)
+        return np.maximum(values, 0.0), vectors
+
+    @property
     def eigenvalues(self) -> Array:
-        return np.maximum(np.linalg.eigvalsh(self._h), 0.0)
+        return self._decomposed[0]
+
+    def draw(self, h: Array, precision: float, rng: np.random.Generator) -> Array:
+        values, vectors = self._decomposed
+        noise = rng.standard_normal(len(values)) / np.sqrt(values + precision)
+        weights = (vectors @ noise).reshape(self.rows, self.units)
+        return self._with_ones(h) @ weights
 
     def assign(self, posterior: FullCovarianceNormal, precision: float) -> None:
         # The last row first: the inverse of the upper factor of a matrix is the
@@ -109,6 +128,11 @@ class Diagonal(Curvature):
     @functools.cached_property
     def eigenvalues(self) -> Array:
         return np.maximum(self._h.ravel(), 0.0)
+
+    def draw(self, h: Array, precision: float, rng: np.random.Generator) -> Array:
+        variances = (1.0 / (self.eigenvalues + precision)).reshape(self._h.shape)
+        scales = np.sqrt(self._with_ones(h) ** 2 @ variances)
+        return scales * rng.standard_normal(scales.shape)
 
     def assign(self, posterior: MeanFieldNormal, precision: float) -> None:
         posterior.assign_diagonal((self.eigenvalues + precision) ** -0.5)
@@ -147,6 +171,12 @@ class Kronecker(Curvature):
         inputs, units, _, _ = self._decomposed
         rows = np.append(inputs, 1.0) if self.use_bias else inputs
         return np.outer(rows, units).ravel()
+
+    def draw(self, h: Array, precision: float, rng: np.random.Generator) -> Array:
+        _, _, input_vectors, unit_vectors = self._decomposed
+        variances = (1.0 / (self.eigenvalues + precision)).reshape(-1, self.units)
+        scales = np.sqrt(self._with_ones(h @ input_vectors) ** 2 @ variances)
+        return scales * rng.standard_normal(scales.shape) @ unit_vectors.T
 
     def assign(self, posterior: KroneckerNormal, precision: float) -> None:
         _, _, input_vectors, unit_vectors = self._decomposed

@@ -1,6 +1,8 @@
 """A trained model whose last layer gets the Laplace approximation."""
 
 import math
+from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -27,8 +29,12 @@ from keras_uq_layers.numerics.dtypes import to_numpy
 from keras_uq_layers.priors import NormalPrior
 from keras_uq_layers.reading import family_of
 
-MARGINAL_LIKELIHOOD = "marginal_likelihood"
 _PRECISIONS = 1e-10, 1e10
+# The search on held-out rows: from narrow to wide posteriors, in steps of a
+# quarter of a power of ten.
+_LADDER = 10.0 ** np.arange(8.0, -4.1, -0.25)
+_DRAWS = 100
+_LOSS_ALLOWED = 0.005
 _LAST = keras.layers.Dense, DistributionHead
 _LINEAR = keras.activations.linear
 _LIKELIHOODS = {
@@ -44,7 +50,8 @@ def to_laplace(
     y: Any = None,
     *,
     structure: str = "full",
-    prior_precision: float | str = MARGINAL_LIKELIHOOD,
+    prior_precision: float | None = None,
+    validation_data: Any = None,
     noise_scale: float | None = None,
     batch_size: int | None = None,
     verbose: str | int = "auto",
@@ -83,8 +90,16 @@ def to_laplace(
             `"kronecker"`: those of the inputs times those of the outputs, for
             wide layers; `"diagonal"`: none.
         prior_precision: Inverse variance of the normal prior of each weight, whose
-            mean is 0: a positive float, or `"marginal_likelihood"`, the one under
-            which the data are most likely.
+            mean is 0, a positive float. None: chosen by `validation_data`; without
+            them, the one under which the training data are most likely. That one
+            can make the probabilities of classes much too modest, where the
+            network is large for its data.
+        validation_data: Held-out data, a tuple `(x, y)` or an iterable of batches.
+            The prior precision is then the smallest, hence the posterior the
+            widest, with which the mean negative log likelihood of these rows is
+            at most 0.005 nats above the smallest one. So the probabilities stay
+            as good as those of the plain model, and the model is no surer than
+            that far from the data.
         noise_scale: Standard deviation of the targets around the output, for
             squared errors, in the unit of y. None: that of the residuals.
         batch_size: Rows at a time, for arrays. None: 256.
@@ -117,10 +132,12 @@ def to_laplace(
         Bayesian Deep Learning", NeurIPS, arXiv:2106.14806.
     """
     arguments.one_of("structure", structure, tuple(STRUCTURES))
-    if prior_precision != MARGINAL_LIKELIHOOD:
-        if isinstance(prior_precision, str):
-            arguments.one_of("prior_precision", prior_precision, (MARGINAL_LIKELIHOOD,))
+    if prior_precision is not None:
         prior_precision = arguments.positive_float("prior_precision", prior_precision)
+        if validation_data is not None:
+            raise arguments.error(
+                "validation_data", "None where `prior_precision` is given", "data"
+            )
     last = _last_layer(model)
     likelihood = _likelihood_of(model, last)
     is_normal = likelihood is _likelihoods.unit_normal
@@ -130,36 +147,32 @@ def to_laplace(
             raise arguments.error(
                 "noise_scale", "None for a likelihood of classes", noise_scale
             )
-    is_head = isinstance(last, Head)
-    dense = last.dense if is_head else last
-    weights = [np.asarray(w, dtype="float64") for w in dense.get_weights()]
-    offset = to_numpy(last._offset_features()) if is_head else 0.0
-    inputs, units = weights[0].shape
-    curvature = STRUCTURES[structure](inputs, units, dense.use_bias)
+    layer = _LinearMap(model, last)
+    curvature = STRUCTURES[structure](layer.inputs, layer.units, layer.use_bias)
     count, log_likelihood = 0, 0.0
-    features = _features_of(model)
-    for rows, targets, sample_weight in batches(x, y, batch_size, verbose):
-        if targets is None or sample_weight is not None:
-            raise ValueError(
-                "`x` and `y` must hold inputs and targets, without weights of "
-                "examples. Received: "
-                + ("no targets" if targets is None else "weights of examples")
-            )
-        h = _as_rows(features.predict_on_batch(rows), inputs)
-        outputs = h @ weights[0] + sum(weights[1:]) + offset
-        curved = likelihood(outputs, _targets(targets, h))
+    for h, targets in layer.rows(x, y, batch_size, verbose):
+        curved = likelihood(layer.outputs(h), targets)
         curvature.add(h, curved)
         count += len(h)
         log_likelihood += float(np.sum(curved.log_likelihood))
     if is_normal:
-        log_likelihood = _with_noise(
-            curvature, log_likelihood, count * units, noise_scale
-        )
-    squares = sum(float(np.sum(w**2)) for w in weights)
-    if isinstance(prior_precision, str):
-        prior_precision = _best_precision(curvature.eigenvalues, squares)
+        if noise_scale is None:
+            noise_scale = _residual_scale(log_likelihood, count * layer.units)
+        curvature.scale(noise_scale**-2)
+        log_likelihood = _at_noise(log_likelihood, count * layer.units, noise_scale)
+    if validation_data is not None:
+        held_out = layer.rows(*_pair(validation_data), batch_size, verbose)
+        h, targets = (np.concatenate(part) for part in zip(*held_out, strict=True))
+
+        def log_p(change: Array) -> Array:
+            found = likelihood(layer.outputs(h) + change, targets).log_likelihood
+            return _at_noise(found, layer.units, noise_scale) if noise_scale else found
+
+        prior_precision = _widest_precision(curvature, h, log_p)
+    elif prior_precision is None:
+        prior_precision = _best_precision(curvature.eigenvalues, layer.squares)
     evidence = log_likelihood + _log_occam_factor(
-        curvature.eigenvalues, squares, prior_precision
+        curvature.eigenvalues, layer.squares, prior_precision
     )
     return _with_posterior(model, last, curvature, prior_precision, count, evidence)
 
@@ -223,13 +236,48 @@ def _is_squared_error(loss: Any) -> bool:
     return name == "mean_squared_error"
 
 
-def _features_of(model: keras.Model) -> keras.Model:
-    """The model up to the input of its last layer."""
-    is_sequential = isinstance(model, keras.Sequential)
-    inputs = model.inputs[0] if is_sequential else model.input
-    # Not `last.input`: the layer may stand in other models, too.
-    _, _, arguments_of_last = _keras.history_of(model.outputs[0])
-    return keras.Model(inputs, arguments_of_last[0])
+class _LinearMap:
+    """The last product of a model with its weights, in float64 on the host."""
+
+    def __init__(self, model: keras.Model, last: Any) -> None:
+        is_head = isinstance(last, Head)
+        dense = last.dense if is_head else last
+        self._weights = [np.asarray(w, dtype="float64") for w in dense.get_weights()]
+        self._offset = to_numpy(last._offset_features()) if is_head else 0.0
+        self.inputs, self.units = self._weights[0].shape
+        self.use_bias = dense.use_bias
+        self.squares = sum(float(np.sum(w**2)) for w in self._weights)
+        is_sequential = isinstance(model, keras.Sequential)
+        inputs = model.inputs[0] if is_sequential else model.input
+        # Not `last.input`: the layer may stand in other models, too.
+        _, _, arguments_of_last = _keras.history_of(model.outputs[0])
+        self._features = keras.Model(inputs, arguments_of_last[0])
+
+    def rows(
+        self, x: Any, y: Any, batch_size: int | None, verbose: str | int
+    ) -> Iterator[tuple[Array, Array]]:
+        """Inputs of the layer and targets of each batch, a row for each position."""
+        for rows, targets, sample_weight in batches(x, y, batch_size, verbose):
+            if targets is None or sample_weight is not None:
+                raise ValueError(
+                    "`x` and `y` must hold inputs and targets, without weights of "
+                    "examples. Received: "
+                    + ("no targets" if targets is None else "weights of examples")
+                )
+            h = _as_rows(self._features.predict_on_batch(rows), self.inputs)
+            yield h, _targets(targets, h)
+
+    def outputs(self, h: Array) -> Array:
+        return h @ self._weights[0] + sum(self._weights[1:]) + self._offset
+
+
+def _pair(data: Any) -> tuple[Any, Any]:
+    """`(x, y)` of validation data, as Keras takes them."""
+    if isinstance(data, (list, tuple)):
+        if len(data) != 2:
+            raise arguments.error("validation_data", "(x, y), or batches of them", data)
+        return data[0], data[1]
+    return data, None
 
 
 def _as_rows(values: Any, width: int) -> Array:
@@ -257,21 +305,47 @@ def _targets(y: Any, h: Array) -> Array:
 # The posterior
 
 
-def _with_noise(
-    curvature: Curvature, log_likelihood: float, count: int, scale: float | None
+def _residual_scale(log_likelihood: float, count: int) -> float:
+    """Root of the mean square of `count` residuals, from a unit normal."""
+    squares = -2.0 * log_likelihood - count * math.log(2.0 * math.pi)
+    if squares <= 0.0:
+        raise ValueError(
+            "`noise_scale` must be given where all residuals are 0. "
+            "Received: noise_scale=None"
+        )
+    return math.sqrt(squares / count)
+
+
+def _at_noise(log_likelihood: Any, count: int, scale: float) -> Any:
+    """A log likelihood of `count` unit normal numbers, for another scale."""
+    constant = 0.5 * count * math.log(2.0 * math.pi)
+    return (log_likelihood + constant) / scale**2 - constant - count * math.log(scale)
+
+
+def _widest_precision(
+    curvature: Curvature, h: Array, log_p: Callable[[Array], Array]
 ) -> float:
-    """Brings a unit normal likelihood of `count` numbers to a noise scale."""
-    constant = -0.5 * count * math.log(2.0 * math.pi)
-    squares = 2.0 * (constant - log_likelihood)
-    if scale is None:
-        scale = math.sqrt(squares / count)
-        if scale == 0.0:
-            raise ValueError(
-                "`noise_scale` must be given where all residuals are 0. "
-                "Received: noise_scale=None"
-            )
-    curvature.scale(scale**-2)
-    return constant - 0.5 * squares / scale**2 - count * math.log(scale)
+    """The smallest precision of the ladder that held-out rows allow.
+
+    Args:
+        curvature: The curvature of the training data.
+        h: Inputs of the layer, `(N, inputs)`.
+        log_p: Function from a change of the outputs `(N, units)` to the log
+            likelihood of each row.
+    """
+    smallest, widest = math.inf, _LADDER[0]
+    for precision in _LADDER:
+        # The same random numbers each time: the loss is smooth in the precision.
+        rng = np.random.default_rng(0)
+        total = np.full(len(h), -math.inf)
+        for _ in range(_DRAWS):
+            total = np.logaddexp(total, log_p(curvature.draw(h, precision, rng)))
+        loss = math.log(_DRAWS) - np.mean(total)
+        smallest = min(smallest, loss)
+        if loss > smallest + _LOSS_ALLOWED:
+            break
+        widest = precision
+    return float(widest)
 
 
 def _log_occam_factor(eigenvalues: Array, squares: float, precision: float) -> float:

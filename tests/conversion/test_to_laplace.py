@@ -206,13 +206,62 @@ def test_a_head_becomes_random_with_the_posterior_of_its_family(family, tmp_path
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_the_marginal_likelihood_is_largest_at_its_precision(structure):
     model, y = network("softmax")
-    kwargs = {"prior_precision": "marginal_likelihood"}
-    best = laplace(model, y, structure, **kwargs).layers[-1]
+    best = laplace(model, y, structure, prior_precision=None).layers[-1]
     precision = best.prior.scale**-2
     for factor in (0.8, 1.25):
         other = laplace(model, y, structure, prior_precision=factor * precision)
         worse = other.layers[-1].log_marginal_likelihood
         assert worse < best.log_marginal_likelihood - 1e-3
+
+
+@pytest.mark.parametrize(
+    ("kind", "structure"),
+    [*(("softmax", name) for name in STRUCTURES), ("squared_error", "full")],
+)
+def test_validation_data_choose_the_widest_posterior_that_costs_little(kind, structure):
+    """The loss of the chosen posterior, and of one a step wider, seen by draws of
+    the whole layer."""
+    model, _ = network(kind)
+    rng = np.random.default_rng(3)
+    for variable in model.trainable_variables:
+        variable.assign(rng.normal(size=variable.shape))
+    # Targets that the model predicts well: doubt about its weights costs.
+    y = to_numpy(model(X))
+    y = y.argmax(axis=1) if kind == "softmax" else y + NOISE * rng.normal(size=(40, 3))
+    # Few rows to train on: the prior matters.
+    held_out = X[10:], y[10:]
+
+    def converted(**kwargs):
+        return laplace(model, y[:6], structure, x=X[:6], **kwargs).layers[-1]
+
+    last = converted(prior_precision=None, validation_data=held_out)
+    chosen = last.prior.scale**-2
+    assert np.log10(chosen) * 4 == pytest.approx(np.round(np.log10(chosen) * 4))
+    features = keras.Model(model.inputs[0], model.layers[0].output)
+    h = np.concatenate([to_numpy(features(held_out[0])), np.ones((30, 1))], axis=1)
+    means = np.concatenate(
+        [to_numpy(w).reshape(-1, 3) for w in model.layers[-1].weights]
+    )
+    noise = np.random.default_rng(1).normal(size=(4000, 15))
+
+    def loss(precision):
+        layer = converted(prior_precision=precision)
+        root = np.linalg.cholesky(covariance(layer).astype("float64"))
+        draws = means + (noise @ root.T).reshape(-1, 5, 3)
+        f = np.einsum("ni,siu->snu", h, draws)
+        if kind == "softmax":
+            log_p = f - np.logaddexp.reduce(f, axis=-1)[..., None]
+            log_p = np.take_along_axis(log_p, y[None, 10:, None], axis=2)
+        else:
+            log_p = -0.5 * ((y[10:] - f) / NOISE) ** 2
+            log_p = log_p - np.log(NOISE * np.sqrt(2 * np.pi))
+        log_p = log_p.sum(axis=-1)
+        return np.mean(np.log(4000) - np.logaddexp.reduce(log_p, axis=0))
+
+    losses = [loss(chosen * 10.0**step) for step in (-1.0, 0.0, 1.0, 6.0)]
+    assert losses[0] > min(losses) + 0.005
+    # The draws of the search and these leave an error of their own.
+    assert losses[1] < min(losses) + 0.03
 
 
 class Batches(keras.utils.PyDataset):
@@ -302,7 +351,13 @@ def test_errors():
     for broken, kwargs, message in [
         (model, {"structure": "low_rank"}, "`structure` must be one of 'full', "),
         (model, {"prior_precision": 0.0}, "`prior_precision` must be a positive"),
-        (model, {"prior_precision": "auto"}, "`prior_precision` must be one of 'marg"),
+        (model, {"prior_precision": "auto"}, "`prior_precision` must be a positive"),
+        (
+            model,
+            {"prior_precision": 1.0, "validation_data": (X, y)},
+            "`validation_data` must be None where `prior_precision` is given",
+        ),
+        (model, {"validation_data": (X,)}, r"`validation_data` must be \(x, y\)"),
         (model, {"noise_scale": 1.0}, "`noise_scale` must be None for a likelihood"),
         (model, {"y": None}, "inputs and targets.*Received: no targets"),
         (model, {"y": y + 5}, "`y` must be labels from 0 to 2"),
