@@ -130,10 +130,16 @@ class DistributionHead(Head):
         self._offset = None
         self.scale_floor = arguments.positive_float("scale_floor", scale_floor)
         self.initial_scale = arguments.positive_float("initial_scale", initial_scale)
-        if self.initial_scale <= self.scale_floor:
-            raise arguments.error(
-                "initial_scale", f"above `scale_floor={scale_floor}`", initial_scale
-            )
+        # The scale of a Laplace, for example, is less than its standard deviation.
+        lowest = self.initial_scale
+        if self.parameterization is not None:
+            _, scale, *_ = self.family.initial_parts(self.initial_scale)
+            lowest = min(lowest, scale)
+        if lowest <= self.scale_floor:
+            rule = f"above `scale_floor={scale_floor}`"
+            if lowest < self.initial_scale:
+                rule += f", and so must its `scale` be, which is {lowest:.4g}"
+            raise arguments.error("initial_scale", rule, initial_scale)
 
     def _features_size(self) -> int:
         return self.family.params_size(self.units)

@@ -299,7 +299,12 @@ class TestConstantVariance:
         (
             uq.DistributionHead,
             {"units": 1, "initial_scale": 1e-4},
-            "`initial_scale` must be above `scale_floor=0.001`",
+            "`initial_scale` must be above `scale_floor=0.001`. Received",
+        ),
+        (
+            uq.DistributionHead,
+            {"units": 1, "family": "laplace", "initial_scale": 0.0012},
+            "above `scale_floor=0.001`, and so must its `scale` be, which is 0.00084",
         ),
         (uq.ConstantVarianceHead, {"units": -1}, "`units` must be a positive integer"),
         (
