@@ -183,7 +183,10 @@ def test_model_without_randomness_runs_once():
     model, x = normal_model(random=False), inputs()
     prediction = predict(model, x, samples=None)
     assert prediction.samples.shape[0] == 1
-    np.testing.assert_allclose(prediction.samples[0], to_numpy(model(x)), rtol=1e-5)
+    # Compiled and eager sums round apart, by the size of their terms, which is 1.
+    np.testing.assert_allclose(
+        prediction.samples[0], to_numpy(model(x)), rtol=1e-5, atol=1e-6
+    )
     assert (prediction.epistemic_std == 0).all()
 
 
