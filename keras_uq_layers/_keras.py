@@ -418,6 +418,14 @@ def is_graph_of_layers(model: keras.Model) -> bool:
     return type(model).call in (Functional.call, keras.Sequential.call)
 
 
+def symbolic_inputs(model: keras.Model) -> Any:
+    """The symbolic inputs of a built graph of layers, as it is called with them.
+
+    A Sequential model is called with a tensor, whatever its `input` is. Keras 3.15.
+    """
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
 def nodes_of(graph: keras.Function) -> Iterator[tuple[Any, list[Any], list[Any]]]:
     """Operation, inputs and outputs of each call in a graph, in order. Seen in 3.15."""
     for depth in sorted(graph._nodes_by_depth, reverse=True):

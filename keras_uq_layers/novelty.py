@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_uq_layers import _keras
 from keras_uq_layers import _namespace
 from keras_uq_layers import arguments
 from keras_uq_layers._typing import Array
@@ -349,8 +350,7 @@ def _feature_model(
             "the flattening or pooling. Received: a layer "
             f"{found.name!r} with output {output}"
         )
-    sequential = isinstance(model, keras.Sequential)
-    return keras.Model(model.inputs[0] if sequential else model.input, output)
+    return keras.Model(_keras.symbolic_inputs(model), output)
 
 
 def _find(

@@ -93,7 +93,7 @@ def serving_model(
             f"with {len(outputs)} outputs"
         )
     first = members[0]
-    inputs = first.inputs[0] if isinstance(first, keras.Sequential) else first.input
+    inputs = _keras.symbolic_inputs(first)
     params = outputs[0]
     member_axis = getattr(model, "member_axis", None)
     if member_axis is not None:

@@ -14,11 +14,15 @@ def to_deterministic(model: keras.Model) -> keras.Model:
     A variational layer becomes the plain Keras layer at its posterior mean,
     and dropout that acts at inference becomes the identity. Where the model
     calls a random layer of Keras, such as `keras.layers.GaussianNoise`, with
-    `training=True`, the copy calls it with `training=False`. The result has
-    the same architecture and names, is faster, and does not need this package
-    where the model was random. Nested models, shared layers and layers inside
-    wrappers such as `TimeDistributed` and `RNN` are converted, too. An
-    `Ensemble` becomes the ensemble of its members at their means.
+    `training=True`, the copy calls it with `training=False`. A nested model
+    that is called so and holds a random layer is then at inference as a whole,
+    its batch normalization, too.
+
+    The result has the same architecture and names, is faster, and does not
+    need this package where the model was random. Nested models, shared layers
+    and layers inside wrappers such as `TimeDistributed` and `RNN` are
+    converted, too. An `Ensemble` becomes the ensemble of its members at their
+    means.
 
     The prediction at the mean weights is not the mean of the predictions, and
     it carries no epistemic uncertainty.

@@ -247,10 +247,9 @@ class _LinearMap:
         self.inputs, self.units = self._weights[0].shape
         self.use_bias = dense.use_bias
         self.squares = sum(float(np.sum(w**2)) for w in self._weights)
-        is_sequential = isinstance(model, keras.Sequential)
-        inputs = model.inputs[0] if is_sequential else model.input
         # Not `last.input`: the layer may stand in other models, too.
         _, _, arguments_of_last = _keras.history_of(model.outputs[0])
+        inputs = _keras.symbolic_inputs(model)
         self._features = keras.Model(inputs, arguments_of_last[0])
 
     def rows(

@@ -243,7 +243,7 @@ def find_cut(
     """
     if not _keras.is_graph_of_layers(model):
         return None
-    inputs = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    inputs = _keras.symbolic_inputs(model)
     graph = keras.Function(inputs, model.outputs)
     wanted = {id(state) for state in drawn}
     owners = {
