@@ -3,6 +3,8 @@
 import functools
 import multiprocessing
 import pickle
+import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import ThreadPoolExecutor
 
@@ -163,6 +165,42 @@ def test_threads_share_a_model(predict):
         results = list(threads.map(lambda _: predict(fixed, x), range(8)))
     for result in results:
         np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="Keras cannot, see the test above")
+def test_threads_share_a_plan_and_keep_their_seeds(monkeypatch):
+    x, _ = data()
+    model = regression()
+    expected = [
+        uq.predict(model, x, samples=2, seed=seed, verbose=0).samples
+        for seed in range(8)
+    ]
+    plans, made = [], []
+    module = sys.modules["keras_uq_layers.prediction.predict"]
+    for name, calls in {"make_plan": plans, "Sampler": made}.items():
+        monkeypatch.setattr(module, name, counted(getattr(module, name), calls))
+    together = threading.Barrier(8)
+
+    def predict_with(seed):
+        together.wait()
+        return uq.predict(model, x, samples=2, seed=seed, verbose=0).samples
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(predict_with, range(8)))
+    np.testing.assert_array_equal(found, expected)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(predict_with, range(8)))
+    # The plan of the first call serves all, and at most eight samplers are alive.
+    assert len(plans) == 0
+    assert len(made) <= 7
+
+
+def counted(function, calls):
+    def call(*args):
+        calls.append(args)
+        return function(*args)
+
+    return call
 
 
 def load_and_predict(pickled, x):

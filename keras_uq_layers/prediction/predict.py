@@ -1,9 +1,12 @@
 """Repeated passes of a model over data."""
 
+import contextlib
 import random
+import threading
 import types
 import warnings
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +35,7 @@ from keras_uq_layers.reading import Emitted
 from keras_uq_layers.reading import family_of
 
 _CACHE = "_uq_predict_cache"
-_CACHED_SAMPLERS = 4
+_CACHED_SAMPLERS = 8
 _DEFAULT_SAMPLES = 100
 # Rows on which a model is tried before the first prediction.
 _TRIED_ROWS = 8
@@ -183,19 +186,25 @@ def predict(
             one.variance(ops.ones((1, tensor.shape[-1])))
     if samples is not None and samples > 1 and not plan.random:
         _warn_of_no_randomness(model, samples)
-    sampler = _sampler(model, samples or _DEFAULT_SAMPLES, plan, read_by, keep_samples)
-    sampler.seed(random.randint(0, 2**31 - 1) if seed is None else seed)
-    if arrays and batch_size is None:
-        width = sum(tensor.shape[-1] for tensor in emitted)
-        batch_size = rows_at_a_time(model, sampler.samples, width)
-    fits = arrays and _rows(x) <= (batch_size or 0)
-    if fits and steps is None and callbacks is None:
-        # One batch: Keras takes tens of milliseconds to set up its pipeline.
-        found = sampler.predict_on_batch(_in_float_type(x))
-    else:
-        found = sampler.predict(
-            x, batch_size=batch_size, steps=steps, callbacks=callbacks, verbose=verbose
-        )
+    passes = samples or _DEFAULT_SAMPLES
+    with _sampler(model, passes, plan, read_by, keep_samples) as sampler:
+        sampler.seed(random.randint(0, 2**31 - 1) if seed is None else seed)
+        passes = sampler.samples
+        if arrays and batch_size is None:
+            width = sum(tensor.shape[-1] for tensor in emitted)
+            batch_size = rows_at_a_time(model, passes, width)
+        fits = arrays and _rows(x) <= (batch_size or 0)
+        if fits and steps is None and callbacks is None:
+            # One batch: Keras takes tens of milliseconds to set up its pipeline.
+            found = sampler.predict_on_batch(_in_float_type(x))
+        else:
+            found = sampler.predict(
+                x,
+                batch_size=batch_size,
+                steps=steps,
+                callbacks=callbacks,
+                verbose=verbose,
+            )
     if found is None or len(found["unknown"]) == 0:
         raise _empty()
     unknown = np.asarray(found["unknown"])
@@ -208,7 +217,7 @@ def predict(
     predictions = [
         _prediction(summary, unknown, one)
         if keep_samples
-        else _moments(summary, unknown, one, sampler.samples)
+        else _moments(summary, unknown, one, passes)
         for summary, one in zip(found["outputs"], read_by, strict=True)
     ]
     return tree.pack_sequence_as(output, predictions)
@@ -277,9 +286,27 @@ def _chained(first: Any, rest: Any) -> Any:
 def _plan(model: keras.Model, x: Any, arrays: bool) -> tuple[Any, Plan, Any]:
     """The data, how the model is run on it, and an `Emitted` for each output."""
     cache = _cache_of(model)
-    key = (_parts_of(model), _signature(x) if arrays else None)
-    if model.built and key in cache.plans:
-        return x, *cache.plans[key]
+    signature = _signature(x) if arrays else None
+    with cache.lock:
+        found = cache.plans.get((_parts_of(model), signature))
+        if model.built and found is not None and _is_in_use(found[0], model):
+            return x, *found
+        x, plan, emitted = _new_plan(model, x, arrays)
+        cache.plans = {(_parts_of(model), signature): (plan, emitted)}
+    return x, plan, emitted
+
+
+def _is_in_use(plan: Plan, model: keras.Model) -> bool:
+    """Whether the seed generators of a plan are those from which a pass draws.
+
+    Each thread has a global generator of its own, and
+    `keras.utils.set_random_seed` makes a new one.
+    """
+    states = {id(generator.state) for generator in _keras.seed_generators(model)}
+    return all(id(state) in states for state in plan.seed_states)
+
+
+def _new_plan(model: keras.Model, x: Any, arrays: bool) -> tuple[Any, Plan, Any]:
     rows = x
     if not arrays:
         x, rows = _first_rows(x)
@@ -296,13 +323,12 @@ def _plan(model: keras.Model, x: Any, arrays: bool) -> tuple[Any, Plan, Any]:
                 f"{type(tensor).__name__}"
             )
     emitted = tree.map_structure(Emitted.of, output)
-    cache.plans = {(_parts_of(model), key[1]): (plan, emitted)}
     return x, plan, emitted
 
 
 def _parts_of(model: keras.Model) -> tuple:
     layers = tuple(id(layer) for layer in _keras.all_layers(model))
-    return layers, tuple(id(g) for g in _keras.seed_generators(model))
+    return layers, tuple(id(g) for g in _keras.own_seed_generators(model))
 
 
 def _signature(x: Any) -> tuple:
@@ -345,32 +371,44 @@ def _warn_of_no_randomness(model: keras.Model, samples: int) -> None:
         )
 
 
+@contextlib.contextmanager
 def _sampler(
     model: keras.Model,
     samples: int,
     plan: Plan,
     read_by: tuple[Family, ...],
     keep_samples: bool,
-) -> Sampler:
-    """The sampler of this model, from an earlier call where there was one."""
+) -> Iterator[Sampler]:
+    """Lends a sampler of this model, of an earlier call where one is free.
+
+    Threads that predict at once have a sampler each, since it holds the seeds.
+    """
     cache = _cache_of(model)
     key = (samples, id(plan), read_by, keep_samples)
-    if key not in cache.samplers:
-        while len(cache.samplers) >= _CACHED_SAMPLERS:
-            del cache.samplers[next(iter(cache.samplers))]
+    with cache.lock:
+        free = [sampler for used_for, sampler in cache.samplers if used_for == key]
+        if free:
+            sampler = free[-1]
+            cache.samplers.remove((key, sampler))
+    if not free:
         summaries = [
             _batch_first if keep_samples else _moments_of(family) for family in read_by
         ]
-        cache.samplers[key] = Sampler(model, samples, plan, summaries)
-    return cache.samplers[key]
+        sampler = Sampler(model, samples, plan, summaries)
+    yield sampler
+    with cache.lock:
+        cache.samplers = [*cache.samplers, (key, sampler)][-_CACHED_SAMPLERS:]
 
 
 class _Cache:
     """Not a dict: Keras would look for layers in it when it saves the model."""
 
     def __init__(self) -> None:
+        # Reentrant: a generator of batches may call `predict`, too.
+        self.lock = threading.RLock()
         self.plans: dict[tuple, tuple[Plan, Any]] = {}
-        self.samplers: dict[tuple, Sampler] = {}
+        # Those that no call uses now, and for what; the last one used comes last.
+        self.samplers: list[tuple[tuple, Sampler]] = []
 
     def __deepcopy__(self, memo: dict) -> "_Cache":
         return _Cache()
