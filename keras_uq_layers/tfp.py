@@ -91,6 +91,12 @@ def _(family: families.Laplace, params: Tensor, units: int) -> Distribution:
 
 
 @distribution.register
+def _(family: families.Logistic, params: Tensor, units: int) -> Distribution:
+    loc, scale = tf.split(params, [units, units], axis=-1)
+    return tfd.Independent(tfd.Logistic(loc, scale), 1)
+
+
+@distribution.register
 def _(family: families.StudentT, params: Tensor, units: int) -> Distribution:
     loc, scale, *df = tf.split(params, params.shape[-1] // units, axis=-1)
     df = df[0] if df else tf.constant(family.df, params.dtype)

@@ -17,6 +17,7 @@ F = uq.families
 NAMES = ("normal", "laplace", "student_t", "gamma", "beta", "poisson", "bernoulli")
 FAMILIES = [
     *map(F.get, NAMES),
+    F.Logistic(),
     F.LogNormal(),
     F.NegativeBinomial(),
     F.CensoredNormal(),

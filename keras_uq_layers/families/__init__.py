@@ -14,6 +14,7 @@ from keras_uq_layers.families.censored_normal import CensoredNormal
 from keras_uq_layers.families.gamma import Gamma
 from keras_uq_layers.families.laplace import Laplace
 from keras_uq_layers.families.log_normal import LogNormal
+from keras_uq_layers.families.logistic import Logistic
 from keras_uq_layers.families.multivariate_normal import MultivariateNormal
 from keras_uq_layers.families.negative_binomial import NegativeBinomial
 from keras_uq_layers.families.normal import Normal
@@ -29,6 +30,7 @@ from keras_uq_layers.families.truncated_normal import TruncatedNormal
 _FAMILIES: tuple[type[Family], ...] = (
     Normal,
     Laplace,
+    Logistic,
     StudentT,
     LogNormal,
     Gamma,

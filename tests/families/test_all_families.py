@@ -245,6 +245,8 @@ def test_an_interval_is_two_quantiles(family):
 
 
 def scipy_twin(family, parts):
+    if isinstance(family, F.Logistic):
+        return st.logistic(*parts)
     if isinstance(family, F.StudentT):
         return st.t(parts[2], parts[0], parts[1])
     if isinstance(family, F.LogNormal):
@@ -262,6 +264,7 @@ def scipy_twin(family, parts):
 
 
 ORACLES = [
+    (F.Logistic(), lambda r: (r.normal(), 10 ** r.uniform(-3, 3))),
     (
         F.StudentT(),
         lambda r: (r.normal(), 10 ** r.uniform(-3, 3), 10 ** r.uniform(0.4, 6)),
@@ -311,6 +314,7 @@ def test_scipy(family, draw):
 
 
 TFP_PARAMS = {
+    "Logistic": [0.5, 2.0],
     "StudentT": [0.5, 2.0, 4.0],
     "LogNormal": [0.3, 0.8],
     "Gamma": [2.0, 3.0],
@@ -325,6 +329,7 @@ TFP_PARAMS = {
 @pytest.mark.parametrize(
     "family",
     [
+        F.Logistic(),
         F.StudentT(),
         F.LogNormal(),
         F.Gamma(),

@@ -31,6 +31,11 @@ def log_tail(z):
     return mp.log(mp.erfc(-z / mp.sqrt(2)) / 2)
 
 
+def logistic(y, loc, scale):
+    z = (y - loc) / scale
+    return -2 * mp.log(2 * mp.cosh(z / 2)) - mp.log(scale)
+
+
 def student_t(y, loc, scale, df):
     z = (y - loc) / scale
     half = df / 2
@@ -98,6 +103,7 @@ DENSITIES = [
         REAL,
         [LOC, SCALE],
     ),
+    (F.Logistic(), logistic, REAL, [LOC, SCALE]),
     (F.StudentT(), student_t, REAL, [LOC, SCALE, SHAPE]),
     (
         F.LogNormal(),

@@ -1,4 +1,4 @@
-"""The normal and the Laplace, function by function, against mpmath."""
+"""The normal, the Laplace and the logistic, function by function, against mpmath."""
 
 import mpmath as mp
 import numpy as np
@@ -23,6 +23,7 @@ from strategies import reals
 from keras_uq_layers import families
 
 LAPLACE, NORMAL = families.Laplace(), families.Normal()
+LOGISTIC = families.Logistic()
 
 
 def log_prob_exact(y, loc, scale):
@@ -151,6 +152,113 @@ def test_laplace_against_tfp():
         np.testing.assert_allclose(to_numpy(ours), theirs.numpy(), rtol=1e-12)
 
 
+def logistic_log_prob_exact(y, loc, scale):
+    z = (y - loc) / scale
+    value = -2 * mp.log(2 * mp.cosh(z / 2)) - mp.log(scale)
+    condition = 8 * (abs(z) + abs(mp.log(scale)) + 1) + flush(scale)
+    slope = mp.tanh(z / 2) / scale
+    slack = flush(scale) / scale
+    return [
+        (value, condition),
+        (-slope, 16 * abs(slope) + slack),
+        (slope, 16 * abs(slope) + slack),
+        (z * slope - 1 / scale, 16 * (abs(z) + 1) / scale + slack, abs(z)),
+    ]
+
+
+@given(st.one_of(location_scale(), location_scale(spread=30.0)))
+def test_logistic_log_prob(case):
+    dtype, rows = case
+    function = of_parts(LOGISTIC, "marginal_log_prob")
+    check_function(function, logistic_log_prob_exact, rows, dtype)
+
+
+def logistic_cdf_exact(y, loc, scale):
+    z = (y - loc) / scale
+    value = 1 / (1 + mp.exp(-z))
+    tail = mp.exp(-abs(z)) / (1 + mp.exp(-abs(z)))
+    slope = tail * (1 - tail) / scale
+    per_loc = 16 * slope * (1 + abs(z)) + flush(scale) * slope
+    return [
+        (value, 8 * value * (1 + abs(z)) + flush(scale) * tail),
+        (slope, per_loc),
+        (-slope, per_loc),
+        (-z * slope, per_loc * (1 + abs(z))),
+    ]
+
+
+@given(
+    st.one_of(
+        location_scale(low=-20, high=20), location_scale(spread=60.0, low=-20, high=20)
+    )
+)
+def test_logistic_cdf(case):
+    dtype, rows = case
+    check_function(of_parts(LOGISTIC, "cdf"), logistic_cdf_exact, rows, dtype)
+
+
+def logistic_crps_exact(y, loc, scale):
+    z = abs(y - loc) / scale
+    tail = mp.exp(-z)
+    slope = mp.sign(y - loc) * mp.tanh(z / 2)
+    per_scale = 2 * mp.log1p(tail) - 1 + 2 * z * tail / (1 + tail)
+    return [
+        (
+            abs(y - loc) + scale * (2 * mp.log1p(tail) - 1),
+            16 * (abs(y - loc) + scale),
+        ),
+        (slope, 16),
+        (-slope, 16),
+        (per_scale, 16 * (1 + z * tail)),
+    ]
+
+
+@given(st.one_of(location_scale(), location_scale(spread=60.0)))
+def test_logistic_crps(case):
+    dtype, rows = case
+    check_function(of_parts(LOGISTIC, "crps"), logistic_crps_exact, rows, dtype)
+
+
+def logistic_quantile_exact(p, loc, scale):
+    z = mp.log(p / (1 - p))
+    slope = scale / (p * (1 - p))
+    return [
+        (loc + scale * z, 8 * (abs(loc) + scale * abs(z))),
+        (slope, 16 * slope),
+        (mp.mpf(1), 1),
+        (z, 8 * abs(z)),
+    ]
+
+
+@given(
+    dtypes(("float32", "float64")),
+    st.lists(
+        st.tuples(
+            probabilities(), reals("float32", -10, 10), positives("float32", -10, 10)
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+)
+@example("float32", [(0.5, 3.0, 2.0)])  # the median is exactly loc
+def test_logistic_quantile(dtype, rows):
+    rows = [(float(np.float32(p)), loc, scale) for p, loc, scale in rows]
+    check_function(of_parts(LOGISTIC, "quantile"), logistic_quantile_exact, rows, dtype)
+
+
+def test_logistic_against_scipy():
+    """The functions that the oracles above leave out."""
+    params = np.array([[0.3, 2.0], [-4.0, 0.7]])
+    law = scipy.stats.logistic(*params.T)
+    for method, exact in (
+        ("mean", law.mean()),
+        ("variance", law.var()),
+        ("entropy", law.entropy()),
+    ):
+        value = to_numpy(getattr(LOGISTIC, method)(params))[:, 0]
+        np.testing.assert_allclose(value, exact, rtol=1e-6)
+
+
 def normal_crps_exact(y, loc, scale):
     z = (y - loc) / scale
     value = scale * (z * mp.erf(z / mp.sqrt(2)) + 2 * mp.npdf(z) - 1 / mp.sqrt(mp.pi))
@@ -195,6 +303,9 @@ FUNCTIONS = [
     of_parts(LAPLACE, "marginal_log_prob"),
     of_parts(LAPLACE, "cdf"),
     of_parts(LAPLACE, "crps"),
+    of_parts(LOGISTIC, "marginal_log_prob"),
+    of_parts(LOGISTIC, "cdf"),
+    of_parts(LOGISTIC, "crps"),
 ]
 
 
