@@ -116,6 +116,12 @@ def _(family: families.Gamma, params: Tensor, units: int) -> Distribution:
 
 
 @distribution.register
+def _(family: families.Weibull, params: Tensor, units: int) -> Distribution:
+    scale, concentration = tf.split(params, [units, units], axis=-1)
+    return tfd.Independent(tfd.Weibull(concentration, scale), 1)
+
+
+@distribution.register
 def _(family: families.Beta, params: Tensor, units: int) -> Distribution:
     alpha, beta = tf.split(params, [units, units], axis=-1)
     return tfd.Independent(tfd.Beta(alpha, beta), 1)

@@ -19,6 +19,7 @@ FAMILIES = [
     *map(F.get, NAMES),
     F.Logistic(),
     F.LogNormal(),
+    F.Weibull(),
     F.NegativeBinomial(),
     F.CensoredNormal(),
     F.TruncatedNormal(),

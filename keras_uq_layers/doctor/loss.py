@@ -130,7 +130,7 @@ def negative_loss(context: Context) -> Findings:
 
 def _scales(family: Family, params: Tensor) -> Array | None:
     """The scale block of params, or None where there is none."""
-    if "scale" not in family.parameters:
+    if "scale" not in family.spread:
         return None
     try:
         parts = family.split(params)

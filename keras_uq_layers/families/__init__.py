@@ -24,6 +24,7 @@ from keras_uq_layers.families.poisson import Poisson
 from keras_uq_layers.families.quantiles import Quantiles
 from keras_uq_layers.families.student_t import StudentT
 from keras_uq_layers.families.truncated_normal import TruncatedNormal
+from keras_uq_layers.families.weibull import Weibull
 
 # Every family, in the order of the catalogue. Those with a required argument
 # have no name of their own: `_AS_OBJECT` says how to write them.
@@ -34,6 +35,7 @@ _FAMILIES: tuple[type[Family], ...] = (
     StudentT,
     LogNormal,
     Gamma,
+    Weibull,
     Beta,
     Poisson,
     NegativeBinomial,

@@ -24,11 +24,13 @@ def _log_prob(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     distance = side * half
     zero = ops.zeros_like(distance)
     # Near the centre the slope is a small difference of exponentials. That of
-    # the hyperbolic sine keeps its digits.
+    # cosh(x)^2 = 1 + sinh(x)^2 keeps its digits.
     near = distance < half_scale
     far = distance >= _FAR * half_scale
     close = divide(ops.where(near, distance, zero), half_scale)
-    centre = ops.log1p(ops.square(ops.sinh(0.5 * close))) + math.log(4.0)
+    # Not `ops.sinh`, which Keras computes in float32 on JAX.
+    sinh = 0.5 * (ops.expm1(0.5 * close) - ops.expm1(-0.5 * close))
+    centre = ops.log1p(ops.square(sinh)) + math.log(4.0)
     beyond = divide(ops.where(near, zero, distance), half_scale)
     middle = divide(ops.where(near | far, zero, distance), half_scale)
     tail = ops.where(far, zero, ops.exp(-middle))

@@ -253,6 +253,8 @@ def scipy_twin(family, parts):
         return st.lognorm(parts[1], scale=np.exp(parts[0]))
     if isinstance(family, F.Gamma):
         return st.gamma(parts[1], scale=parts[0] / parts[1])
+    if isinstance(family, F.Weibull):
+        return st.weibull_min(parts[1], scale=parts[0])
     if isinstance(family, F.Beta):
         return st.beta(*parts)
     if isinstance(family, F.Poisson):
@@ -271,6 +273,7 @@ ORACLES = [
     ),
     (F.LogNormal(), lambda r: (r.normal(), 10 ** r.uniform(-2, 1))),
     (F.Gamma(), lambda r: (10 ** r.uniform(-3, 3), 10 ** r.uniform(-1, 5))),
+    (F.Weibull(), lambda r: (10 ** r.uniform(-3, 3), 10 ** r.uniform(-0.5, 2))),
     (F.Beta(), lambda r: (10 ** r.uniform(-1, 3), 10 ** r.uniform(-1, 3))),
     (F.Poisson(), lambda r: (10 ** r.uniform(-3, 5),)),
     (F.NegativeBinomial(), lambda r: (10 ** r.uniform(-2, 3), 10 ** r.uniform(-1, 4))),
@@ -318,6 +321,7 @@ TFP_PARAMS = {
     "StudentT": [0.5, 2.0, 4.0],
     "LogNormal": [0.3, 0.8],
     "Gamma": [2.0, 3.0],
+    "Weibull": [2.0, 3.0],
     "Beta": [2.0, 3.0],
     "Poisson": [2.5],
     "NegativeBinomial": [2.5, 1.5],
@@ -333,6 +337,7 @@ TFP_PARAMS = {
         F.StudentT(),
         F.LogNormal(),
         F.Gamma(),
+        F.Weibull(),
         F.Beta(),
         F.Poisson(),
         F.NegativeBinomial(),
@@ -460,6 +465,7 @@ def test_scores_are_proper(family):
     [
         (F.Gamma(), [2.0, 3.0], 1.0, [-1.0, 0.0]),
         (F.LogNormal(), [0.0, 1.0], 1.0, [-1.0, 0.0]),
+        (F.Weibull(), [2.0, 3.0], 1.0, [-1.0, 0.0]),
         (F.Beta(), [2.0, 3.0], 0.5, [0.0, 1.0, 2.0]),
         (F.Poisson(), [2.0], 3.0, [-1.0, 0.5]),
         (F.NegativeBinomial(), [2.0, 1.0], 3.0, [-1.0, 0.5]),
@@ -496,7 +502,7 @@ def test_no_unit_no_adapt(family):
         head.adapt(np.array([0.5, 0.25]))
 
 
-@pytest.mark.parametrize("family", [F.Gamma(), F.LogNormal()], ids=repr)
+@pytest.mark.parametrize("family", [F.Gamma(), F.LogNormal(), F.Weibull()], ids=repr)
 def test_positive_families_adapt_by_a_factor(family):
     y = np.random.default_rng(0).gamma(2.0, 500.0, size=1000)
     head = uq.DistributionHead(1, family, kernel_initializer="zeros")

@@ -52,6 +52,10 @@ def gamma(y, mean, k):
     return k * mp.log(k / mean) + (k - 1) * mp.log(y) - k * y / mean - mp.loggamma(k)
 
 
+def weibull(y, scale, k):
+    return mp.log(k / y) + k * mp.log(y / scale) - (y / scale) ** k
+
+
 def beta(y, a, b):
     normalizer = mp.loggamma(a) + mp.loggamma(b) - mp.loggamma(a + b)
     return (a - 1) * mp.log(y) + (b - 1) * mp.log1p(-y) - normalizer
@@ -89,6 +93,8 @@ def multivariate_normal(y, loc, scale):
 LOC = ("loc", lambda dtype: reals(dtype, -3, 3))
 SCALE = ("positive", lambda dtype: positives(dtype, -3, 3))
 SHAPE = ("positive", lambda dtype: positives(dtype, -2, 5))
+# An exponent of up to 5: the power does not overflow.
+LOW_SHAPE = ("positive", lambda dtype: positives(dtype, -2, 0.7))
 LOGIT = ("loc", lambda dtype: reals(dtype, -3, 1))
 RATE = st.floats(0.01, 0.99)
 COUNT = st.integers(0, 1000).map(float)
@@ -112,6 +118,7 @@ DENSITIES = [
         [LOC, SCALE],
     ),
     (F.Gamma(), gamma, POSITIVE, [SCALE, SHAPE]),
+    (F.Weibull(), weibull, POSITIVE, [SCALE, LOW_SHAPE]),
     (F.Beta(), beta, RATE, [SHAPE, SHAPE]),
     (F.Poisson(), poisson, COUNT, [SHAPE]),
     (F.NegativeBinomial(), negative_binomial, COUNT, [SHAPE, SHAPE]),
@@ -212,7 +219,13 @@ def test_never_nan(row, data):
     ends = {"loc": reals(dtype), "positive": positive, "probability": share}
     params = [[data.draw(ends[kind]) for kind, _ in parameters]]
     target = st.one_of(reals(dtype), COUNT, RATE)
-    if family.name in ("gamma", "log_normal", "poisson", "negative_binomial"):
+    if family.name in (
+        "gamma",
+        "weibull",
+        "log_normal",
+        "poisson",
+        "negative_binomial",
+    ):
         # The slope of log(y), 1 / y, is subnormal beyond.
         largest = 1.0 / float(ml_dtypes.finfo(dtype).tiny)
         target = target.filter(lambda y: y <= largest)

@@ -97,7 +97,8 @@ def compiled_models():
         m.RegressionCalibrationError(levels=9),
     ]
     yield "normal", compiled([adapted], loss(beta=0.5), scores), x, proportion
-    for family in [uq.families.Laplace(), uq.families.Logistic(), *FAMILIES]:
+    f = uq.families
+    for family in [f.Laplace(), f.Logistic(), f.Weibull(), *FAMILIES]:
         if isinstance(family, uq.families.Quantiles):
             continue  # it has no likelihood: see `pinball`
         target = (proportion > 0.5).astype("float32") if family.discrete else proportion
