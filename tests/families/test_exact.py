@@ -270,9 +270,12 @@ def test_the_exact_pinball_loss(data):
     gaps = (y.astype("float64") - q.astype("float64"))[0]
     levels = np.array(family.levels)
     exact = np.maximum(levels * gaps, (levels - 1) * gaps).mean()
-    eps = np.finfo(result_dtype(dtype)).eps
+    info = np.finfo(result_dtype(dtype))
+    eps, tiny = float(info.eps), float(info.tiny)
     size = np.abs(y.astype("float64")).max() + np.abs(q.astype("float64")).max()
-    assert abs(float(value[0, 0]) - exact) <= 8 * eps * size
+    # The mean of three terms, each of which the hardware may flush to zero where it
+    # is below the smallest normal number.
+    assert abs(float(value[0, 0]) - exact) <= 8 * eps * size + tiny
     sharp = np.abs(gaps) > 0
     right = np.where(gaps > 0, -levels, 1 - levels) / 3
     narrow = 0.01 if dtype in ("float16", "bfloat16") else 8 * eps
