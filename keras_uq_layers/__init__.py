@@ -14,6 +14,7 @@ from keras_uq_layers import novelty
 from keras_uq_layers import numerics
 from keras_uq_layers import posteriors
 from keras_uq_layers import priors
+from keras_uq_layers import targets
 from keras_uq_layers._version import __version__
 from keras_uq_layers.calibration import TemperatureScaling
 from keras_uq_layers.conversion import to_bayesian
@@ -66,6 +67,7 @@ __all__ = [
     "predict",
     "priors",
     "serving_model",
+    "targets",
     "testing",
     "to_bayesian",
     "to_deterministic",

@@ -29,7 +29,12 @@ class FamilyLoss(keras.losses.Loss):
     Positions that are masked out, or have weight 0, are made safe before the
     family is evaluated. They contribute exactly 0, whatever they hold. A
     subclass gives `values`.
+
+    Attributes:
+        likelihood: Whether `values` reads `y` by `log_prob` alone.
     """
+
+    likelihood = False
 
     def __init__(
         self,
@@ -57,7 +62,7 @@ class FamilyLoss(keras.losses.Loss):
             # loss of inf and no gradient.
             family.check_target(y_true, y_pred)
         y, params, weights, mask, valid = scored(
-            family, y_true, y_pred, sample_weight, self.dtype
+            family, y_true, y_pred, sample_weight, self.dtype, self.likelihood
         )
         values = self.values(family, y, params)
         if valid is not None:
@@ -144,6 +149,8 @@ class NegativeLogLikelihood(FamilyLoss):
         Seitzer et al., 2022, "On the Pitfalls of Heteroscedastic Uncertainty
         Estimation with Probabilistic Neural Networks", ICLR, arXiv:2203.09168.
     """
+
+    likelihood = True
 
     def __init__(
         self,

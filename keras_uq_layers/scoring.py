@@ -17,7 +17,7 @@ class Scored(NamedTuple):
     """The result of `scored`.
 
     Attributes:
-        y: Targets `(..., D)`.
+        y: Targets `(..., D)`, or as `log_prob` takes them.
         params: Params `(..., P * D)`.
         weights: Sample weights of the shape of the positions, or None.
         mask: Booleans of the shape of the positions, or None: all count.
@@ -38,6 +38,7 @@ def scored(
     y_pred: Tensor,
     sample_weight: Tensor | None,
     dtype: str,
+    likelihood: bool = False,
 ) -> Scored:
     """Aligned targets and params, and how much each position counts.
 
@@ -50,6 +51,8 @@ def scored(
         y_pred: Params `(..., P * D)`, with the mask that Keras attached.
         sample_weight: Weights `(B,)`, `(B, 1)` or `(...)`, or None.
         dtype: Dtype to compute in.
+        likelihood: Whether `y` is read by `log_prob`, which may take other
+            targets than one number for each output.
 
     Returns:
         A `Scored`.
@@ -59,7 +62,8 @@ def scored(
     """
     mask = _keras.mask_of(y_pred)
     params = ops.cast(ops.convert_to_tensor(y_pred), dtype)
-    y = ops.cast(family.align(ops.convert_to_tensor(y_true), params), dtype)
+    align = family.align_target if likelihood else family.align
+    y = ops.cast(align(ops.convert_to_tensor(y_true), params), dtype)
     positions = tuple(params.shape[:-1])
     weights = position_weights(sample_weight, positions, dtype)
     mask = position_mask(mask, positions)

@@ -17,6 +17,7 @@ ROWS, LEVEL = 400, 0.8
 ARGUMENTS = {
     "NormalMixture": {"components": 2},
     "Quantiles": {"levels": [0.1, 0.5, 0.9]},
+    "Interval": {"base": "normal"},
 }
 CONCRETE = [
     getattr(F, name)(**ARGUMENTS.get(name, {}))

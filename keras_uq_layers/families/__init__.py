@@ -12,6 +12,7 @@ from keras_uq_layers.families.beta import Beta
 from keras_uq_layers.families.categorical import Categorical
 from keras_uq_layers.families.censored_normal import CensoredNormal
 from keras_uq_layers.families.gamma import Gamma
+from keras_uq_layers.families.interval import Interval
 from keras_uq_layers.families.laplace import Laplace
 from keras_uq_layers.families.log_normal import LogNormal
 from keras_uq_layers.families.logistic import Logistic
@@ -44,11 +45,13 @@ _FAMILIES: tuple[type[Family], ...] = (
     NormalMixture,
     MultivariateNormal,
     Quantiles,
+    Interval,
     Point,
     Bernoulli,
     Categorical,
 )
 _AS_OBJECT = {
+    Interval.name: 'families.Interval("normal")',
     NormalMixture.name: "families.NormalMixture(components=5)",
     Quantiles.name: "families.Quantiles(levels=[0.1, 0.5, 0.9])",
 }

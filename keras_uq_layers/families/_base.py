@@ -41,7 +41,8 @@ class Family:
       typical distribution in standardised units (see `target_unit`),
     - `marginal_log_prob(y, params)`, `mean(params)`, `variance(params)`,
 
-    and as many of `cdf`, `quantile`, `crps`, `affine`, `rescale` as exist.
+    and as many of `cdf`, `quantile`, `crps`, `log_interval_prob`, `affine`,
+    `rescale` as exist.
     `quantile` falls back on a root search where there is a `cdf`, and `sample`
     on the quantile of a uniform number. A method that you leave out raises an
     error that names it. Keep each argument of the constructor in an attribute
@@ -225,6 +226,14 @@ class Family:
             )
         return ops.cast(y, widen(params).dtype)
 
+    def align_target(self, y: Tensor, params: Tensor) -> Tensor:
+        """Gives `y` the shape in which `log_prob` reads it.
+
+        That of `align`, except for a family whose targets are no numbers, such as
+        the intervals of `Interval`.
+        """
+        return self.align(y, params)
+
     # Support
 
     def outside_support(self, y: Tensor) -> Tensor:
@@ -381,6 +390,29 @@ class Family:
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         """Log density of each output on its own, in nats: `(..., D)`."""
         raise self._not_implemented("log_prob")
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        """Log probability that each output lies between two ends, in nats.
+
+        ```
+        log P(lower <= Y <= upper) = log(F(upper) - F(lower))   continuous Y
+        ```
+
+        `Interval` calls it, with intervals that hold a part of the support. It
+        must be accurate where both `F` are rounded to one number, and 0 with a
+        gradient of exactly 0 on the whole line.
+
+        Args:
+            lower: Tensor of lower ends `(..., D)`; `-inf`, or below the support:
+                no end.
+            upper: Tensor of upper ends `(..., D)`, above the lower ones; `inf`,
+                or above the support: no end.
+            params: Tensor of shape `(..., P * D)`.
+
+        Returns:
+            Tensor of shape `(..., D)`, float32 or wider.
+        """
+        raise self._not_implemented("log_interval_prob")
 
     def mean(self, params: Tensor) -> Tensor:
         """Mean of each output, in the unit of `y`: `(..., D)`."""

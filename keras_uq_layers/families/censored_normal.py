@@ -11,17 +11,16 @@ from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families import truncated_normal
 from keras_uq_layers.families._bounded import BoundedNormal
-from keras_uq_layers.numerics import divide
-from keras_uq_layers.numerics import log_ndtr
 from keras_uq_layers.numerics import within_support
 from keras_uq_layers.numerics.division import half_difference
 from keras_uq_layers.numerics.dtypes import between
-from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.normal import Phi
 from keras_uq_layers.numerics.normal import mean_distance
 from keras_uq_layers.numerics.normal import phi
 from keras_uq_layers.numerics.normal import standardise
+from keras_uq_layers.numerics.normal_interval import log_Phi_of_ratio
+from keras_uq_layers.numerics.normal_interval import normal_log_interval
 from keras_uq_layers.registration import register
 
 
@@ -35,21 +34,15 @@ def _log_prob(
     value = numerics.normal_log_prob(ops.where(at_lower | at_upper, loc, y), loc, scale)
     if np.isfinite(lower):
         above, half_scale = half_difference(lower, loc, scale)
-        value = ops.where(at_lower, _log_mass(above, half_scale, at_lower), value)
+        value = ops.where(
+            at_lower, log_Phi_of_ratio(above, half_scale, at_lower), value
+        )
     if np.isfinite(upper):
         below, half_scale = half_difference(loc, upper, scale)
-        value = ops.where(at_upper, _log_mass(below, half_scale, at_upper), value)
+        value = ops.where(
+            at_upper, log_Phi_of_ratio(below, half_scale, at_upper), value
+        )
     return ops.where(outside, ops.full_like(value, -np.inf), value)
-
-
-def _log_mass(x: Tensor, scale: Tensor, wanted: Tensor) -> Tensor:
-    """`log Phi(x / scale)` where wanted, else 0; no quotient that overflows to inf."""
-    # Phi is 1 from where the density underflows: no value and no slope.
-    most = math.sqrt(-2.0 * math.log(float(finfo(x.dtype).tiny)))
-    certain = x > most * scale
-    x = ops.where(wanted & ops.logical_not(certain), x, ops.zeros_like(x))
-    value = log_ndtr(divide(x, scale))
-    return ops.where(certain, ops.zeros_like(value), value)
 
 
 def _cdf(y: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float) -> Tensor:
@@ -112,6 +105,15 @@ def _moments(
     return mean, variance
 
 
+def _log_interval(
+    first: Tensor, last: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float
+) -> Tensor:
+    """An interval that reaches a bound holds all that was clipped to it."""
+    first = ops.where(first <= lower, -np.inf, first)
+    last = ops.where(last >= upper, np.inf, last)
+    return normal_log_interval(first, last, loc, scale)
+
+
 @register("families.CensoredNormal")
 class CensoredNormal(BoundedNormal):
     """Normal clipped to bounds, with params `[loc | scale]` before clipping.
@@ -157,6 +159,9 @@ class CensoredNormal(BoundedNormal):
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return _log_prob(self.align(y, params), *self._read(params))
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        return _log_interval(lower, upper, *self._read(params))
 
     def cdf(self, y: Tensor, params: Tensor) -> Tensor:
         return _cdf(self.align(y, params), *self._read(params))

@@ -10,6 +10,7 @@ from keras_uq_layers.numerics.division import divide
 from keras_uq_layers.numerics.division import half_difference
 from keras_uq_layers.numerics.division import nan_unless_positive
 from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.intervals import log_rise
 from keras_uq_layers.registration import register
 
 # exp(-750) is 0 even in float64.
@@ -22,6 +23,41 @@ def _log_prob(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     # sign of a quotient, which is flushed to 0 below a large scale.
     side = ops.cast(y > loc, y.dtype) - ops.cast(y < loc, y.dtype)
     return -divide(side * half, half_scale) - ops.log(scale) - math.log(2.0)
+
+
+def _log_interval(lower: Tensor, upper: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """`log(F(upper) - F(lower))`
+
+    ```
+    z - log(2) + log(1 - exp(-width))       on one side of loc, z the nearer end
+    log((1 - exp(-a)) + (1 - exp(-b))) / 2  on both sides, a and b from loc
+    ```
+
+    with the distances standardised.
+    """
+    below, above = lower <= -np.inf, upper >= np.inf
+    bounded = ops.logical_not(below | above)
+    low, half_scale = half_difference(ops.where(below, loc, lower), loc, scale)
+    high, _ = half_difference(ops.where(above, loc, upper), loc, scale)
+    size, _ = half_difference(upper, lower, scale)
+    both = (below | (low <= 0)) & (above | (high >= 0))
+    zero = ops.zeros_like(low)
+    # On both sides, both terms are positive: nothing cancels.
+    left = _share(ops.where(both, -low, half_scale), half_scale, below)
+    right = _share(ops.where(both, high, half_scale), half_scale, above)
+    across = ops.log(0.5 * left + 0.5 * right)
+    nearest = ops.where(both, zero, ops.where(low > 0, -low, high))
+    beyond = divide(nearest, half_scale) - math.log(2.0)
+    rise = log_rise(ops.where(bounded, size, half_scale), half_scale)
+    beyond = beyond + ops.where(bounded, rise, zero)
+    return ops.where(both, across, beyond)
+
+
+def _share(x: Tensor, scale: Tensor, whole: Tensor) -> Tensor:
+    """`1 - exp(-x / scale)`, and 1 for the whole side."""
+    whole = whole | (x >= _FAR * scale)
+    z = divide(ops.where(whole, scale, x), scale)
+    return ops.where(whole, ops.ones_like(z), -ops.expm1(-z))
 
 
 def _cdf(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
@@ -90,6 +126,9 @@ class Laplace(LocationScale):
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return _log_prob(self.align(y, params), *self.split(params))
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        return _log_interval(lower, upper, *self.split(params))
 
     def variance(self, params: Tensor) -> Tensor:
         _, scale = self.split(params)

@@ -9,8 +9,10 @@ from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._base import Family
 from keras_uq_layers.families._location_scale import LocationScale
 from keras_uq_layers.numerics.dtypes import larger
+from keras_uq_layers.numerics.intervals import log_ratio
 from keras_uq_layers.numerics.masking import within_support
 from keras_uq_layers.numerics.normal import Phi
+from keras_uq_layers.numerics.normal_interval import normal_log_interval
 from keras_uq_layers.registration import register
 
 
@@ -21,6 +23,21 @@ def _log_prob(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     log_y = ops.log(y)
     inside = numerics.normal_log_prob(log_y, loc, scale) - log_y
     return ops.where(outside, ops.full_like(inside, -np.inf), inside)
+
+
+def _log_interval(lower: Tensor, upper: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """That of the normal between the logarithms of the ends."""
+    below, above = lower <= 0, upper >= np.inf
+    (first,) = within_support(below, lower)
+    (last,) = within_support(above, upper)
+    width = log_ratio(first, last, ops.logical_not(below | above))
+    return normal_log_interval(
+        ops.where(below, -np.inf, ops.log(first)),
+        ops.where(above, np.inf, ops.log(last)),
+        loc,
+        scale,
+        width,
+    )
 
 
 def _cdf(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
@@ -89,6 +106,9 @@ class LogNormal(LocationScale):
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return _log_prob(self.align(y, params), *self.split(params))
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        return _log_interval(lower, upper, *self.split(params))
 
     def mean(self, params: Tensor) -> Tensor:
         loc, scale = self.split(params)

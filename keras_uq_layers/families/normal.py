@@ -11,6 +11,7 @@ from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._location_scale import LocationScale
 from keras_uq_layers.numerics.division import nan_unless_positive
 from keras_uq_layers.numerics.normal import mean_distance
+from keras_uq_layers.numerics.normal_interval import normal_log_interval
 from keras_uq_layers.registration import register
 
 
@@ -52,6 +53,9 @@ class Normal(LocationScale):
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return numerics.normal_log_prob(self.align(y, params), *self.split(params))
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        return normal_log_interval(lower, upper, *self.split(params))
 
     def variance(self, params: Tensor) -> Tensor:
         _, scale = self.split(params)

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -17,6 +18,7 @@ from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.normal import mean_distance
+from keras_uq_layers.numerics.normal_interval import normal_log_interval
 from keras_uq_layers.registration import register
 
 # In these functions `y` has shape `(...)` and the parameters have one axis more,
@@ -29,15 +31,48 @@ def _log_prob(y: Tensor, log_weight: Tensor, loc: Tensor, scale: Tensor) -> Tens
     Where all the squares overflow it is `-inf`, with a gradient of 0.
     """
     y = ops.expand_dims(y, -1)
-    terms = ops.stop_gradient(log_weight + numerics.normal_log_prob(y, loc, scale))
+
+    def log_density(loc: Tensor, scale: Tensor) -> Tensor:
+        return numerics.normal_log_prob(y, loc, scale)
+
+    return _log_sum(log_density, y, log_weight, loc, scale)
+
+
+def _log_interval(
+    lower: Tensor, upper: Tensor, log_weight: Tensor, loc: Tensor, scale: Tensor
+) -> Tensor:
+    """`logsumexp` of the log probabilities that the components give the interval."""
+    lower, upper = ops.expand_dims(lower, -1), ops.expand_dims(upper, -1)
+
+    def log_mass(loc: Tensor, scale: Tensor) -> Tensor:
+        return normal_log_interval(lower, upper, loc, scale)
+
+    # A point between the ends, or 0 on the whole line.
+    inner = ops.where(upper >= np.inf, lower, upper)
+    inner = ops.where(inner <= -np.inf, ops.zeros_like(inner), inner)
+    return _log_sum(log_mass, inner, log_weight, loc, scale)
+
+
+def _log_sum(
+    log_component: Callable[[Tensor, Tensor], Tensor],
+    inner: Tensor,
+    log_weight: Tensor,
+    loc: Tensor,
+    scale: Tensor,
+) -> Tensor:
+    """`logsumexp over k of (log_weight_k + log_component(loc_k, scale_k))`
+
+    `inner` is a loc at which the logarithm is finite.
+    """
+    terms = ops.stop_gradient(log_weight + log_component(loc, scale))
     peak = ops.max(terms, axis=-1, keepdims=True)
     # A component without a share has no gradient, whatever its square is; an
     # infinite peak minus itself would be NaN.
     lost = ops.isinf(peak)
     silent = lost | (terms < peak + math.log(float(finfo(terms.dtype).tiny)))
-    loc = ops.where(silent, y, loc)
+    loc = ops.where(silent, inner, loc)
     scale = ops.where(silent, ops.ones_like(scale), scale)
-    terms = log_weight + numerics.normal_log_prob(y, loc, scale)
+    terms = log_weight + log_component(loc, scale)
     terms = ops.where(silent, ops.full_like(terms, -math.inf), terms)
     terms = ops.where(lost, ops.zeros_like(terms), terms)
     peak = ops.where(lost, ops.zeros_like(peak), peak)
@@ -176,6 +211,9 @@ class NormalMixture(Family):
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return _log_prob(self.align(y, params), *self._read(params))
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        return _log_interval(lower, upper, *self._read(params))
 
     def mean(self, params: Tensor) -> Tensor:
         log_weight, loc, _ = self._read(params)

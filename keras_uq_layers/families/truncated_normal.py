@@ -13,8 +13,8 @@ from keras_uq_layers.numerics.dtypes import between
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
-from keras_uq_layers.numerics.normal import Phi
-from keras_uq_layers.numerics.normal import log_ndtr_scaled
+from keras_uq_layers.numerics.normal_interval import log_mass_scaled
+from keras_uq_layers.numerics.normal_interval import nearest_to_centre
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.registration import register
 
@@ -49,7 +49,7 @@ def _log_prob(
     width = None
     if np.isfinite(lower) and np.isfinite(upper):
         width = divide(upper - lower, scale * one)
-    nearest, log_mass = _log_mass(low, high, width)
+    nearest, log_mass = log_mass_scaled(low, high, width)
     z = divide(*half_difference(y, loc, scale))
     origin = ops.where(low > 0, lower * one, ops.where(high < 0, upper * one, loc))
     from_nearest = divide(*half_difference(y, origin, scale))
@@ -95,9 +95,9 @@ def _crps(y: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float) -> 
     low, high = _standardise(loc, scale, lower, upper)
     w = divide(*half_difference(y, loc, scale))
     z = smaller(larger(w, low), high)
-    nearest, log_mass = _log_mass(low, high)
+    nearest, log_mass = log_mass_scaled(low, high)
     root = math.sqrt(2.0)
-    _, log_double = _log_mass(root * low, root * high)
+    _, log_double = log_mass_scaled(root * low, root * high)
     log_density = -(0.5 * (z - nearest)) * (z + nearest) - HALF_LOG_TWO_PI - log_mass
     # Both masses are relative to the density at `nearest`, whose square is
     # the one at sqrt(2) times it.
@@ -121,7 +121,7 @@ def moments(
     the bounds cut off a tail.
     """
     low, high = _standardise(loc, scale, lower, upper)
-    nearest = _nearest(low, high)
+    nearest = nearest_to_centre(low, high)
     # The density falls by exp(-reach) over this distance from `nearest`.
     reach = 120.0
     size = ops.abs(nearest)
@@ -156,61 +156,16 @@ def _standardise(
     return low, high
 
 
-def _nearest(low: Tensor, high: Tensor) -> Tensor:
-    """The point between the bounds that is nearest to the centre."""
-    zero = ops.zeros_like(low)
-    return ops.where(low > 0, low, ops.where(high < 0, high, zero))
-
-
 def _standard_cdf(z: Tensor, low: Tensor, high: Tensor) -> Tensor:
     below, above = z <= low, z >= high
     inside = ops.where(below | above, 0.5 * low + 0.5 * high, z)
-    nearest, log_mass = _log_mass(low, high)
-    near_part, log_part = _log_mass(low, inside)
+    nearest, log_mass = log_mass_scaled(low, high)
+    near_part, log_part = log_mass_scaled(low, inside)
     # Each is relative to its own nearest point.
     shift = (0.5 * (near_part - nearest)) * (near_part + nearest)
     value = ops.exp(smaller(log_part - log_mass - shift, 0.0))
     value = ops.where(below, ops.zeros_like(value), value)
     return ops.where(above, ops.ones_like(value), value)
-
-
-def _log_mass(
-    low: Tensor, high: Tensor, width: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """`nearest` and `log(Phi(high) - Phi(low)) + nearest^2 / 2`."""
-    nearest = _nearest(low, high)
-    width = high - low if width is None else width
-    middle = 0.5 * low + 0.5 * high
-    # A narrow interval: the difference of the tails has lost its digits, the
-    # Taylor series of the integral has not.
-    narrow = (width < 0.05) & (ops.abs(middle) * width < 0.05)
-    one = ops.ones_like(low)
-    w = ops.where(narrow, width, 0.01 * one)
-    m = ops.where(narrow, middle, 0.0 * one)
-    n = ops.where(narrow, nearest, 0.0 * one)
-    # The square of m alone may overflow; m * w is small.
-    mw, ww = ops.square(m * w), w * w
-    series = (mw - ww) / 24.0 + (mw * mw - 6.0 * mw * ww + 3.0 * ww * ww) / 1920.0
-    narrow_value = (
-        ops.log(w) + ops.log1p(series) - (0.5 * (m - n)) * (m + n) - HALF_LOG_TWO_PI
-    )
-    # Both sides of 0: one minus two tails.
-    both = (low <= 0) & (high >= 0)
-    b_low = ops.where(both, low, -one)
-    b_high = ops.where(both, high, one)
-    tails = Phi(b_low) + Phi(-b_high)
-    straddle = both & (tails < 0.9999)
-    both_value = ops.log1p(-ops.where(straddle, tails, 0.5 * one))
-    # One side: the tail at the nearer bound without that at the farther one.
-    beyond = ops.logical_not(both | narrow)
-    near_bound = ops.where(beyond, -ops.abs(nearest), -one)
-    distance = ops.where(beyond, width, one)
-    log_near = log_ndtr_scaled(near_bound)
-    log_far = log_ndtr_scaled(near_bound - distance)
-    ratio = log_far - log_near - distance * (0.5 * distance - near_bound)
-    beyond_value = log_near + ops.log(-ops.expm1(smaller(ratio, -1e-6)))
-    value = ops.where(both, both_value, beyond_value)
-    return nearest, ops.where(narrow, narrow_value, value)
 
 
 @register("families.TruncatedNormal")

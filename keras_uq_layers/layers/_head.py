@@ -15,6 +15,7 @@ from keras_uq_layers._typing import Identifier
 from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families import Family
+from keras_uq_layers.families import Interval
 from keras_uq_layers.families._tag import attach_family
 from keras_uq_layers.numerics import at_least_float32
 
@@ -109,7 +110,8 @@ class Head(keras.layers.Layer):
 
         Args:
             y: Array or tensor of targets, shape `(..., units)`, or `(...)`
-                where `units` is 1; or an iterable of such batches, for
+                where `units` is 1, or intervals `(..., 2 * units)`, whose middles
+                count where both ends are finite; or an iterable of such batches, for
                 example a `tf.data.Dataset` of targets.
 
         Raises:
@@ -125,21 +127,24 @@ class Head(keras.layers.Layer):
                 f"family={self.family!r}"
             )
         batches = [y] if hasattr(y, "shape") or isinstance(y, (list, tuple)) else y
-        count, mean, squares = 0, np.zeros(self.units), np.zeros(self.units)
+        count, mean, squares = np.zeros((3, self.units))
         for batch in batches:
             rows = self._target_rows(batch)
-            total = count + len(rows)
-            if len(rows) == 0:
-                continue
+            known = np.isfinite(rows)
+            size = known.sum(axis=0)
+            total = np.maximum(count + size, 1)
+            batch_mean = rows.sum(axis=0, where=known) / np.maximum(size, 1)
+            centred = np.square(rows - batch_mean).sum(axis=0, where=known)
             # Chan et al.: merging keeps the squares centred.
-            shift = rows.mean(axis=0) - mean
-            squares += (
-                rows.var(axis=0) * len(rows) + shift**2 * count * len(rows) / total
+            shift = batch_mean - mean
+            squares += centred + shift**2 * count * size / total
+            mean += shift * size / total
+            count = count + size
+        if not count.all():
+            raise ValueError(
+                "`y` must hold at least one target for each output, and of intervals "
+                f"one with finite ends. Received: {count.tolist()} of them"
             )
-            mean += shift * len(rows) / total
-            count = total
-        if count == 0:
-            raise ValueError("`y` must hold at least one target. Received: no rows")
         deviation = np.sqrt(squares / count)
         if self.family.target_unit == "scale":
             deviation = mean
@@ -153,6 +158,9 @@ class Head(keras.layers.Layer):
 
     def _target_rows(self, batch: Any) -> Array:
         array = np.asarray(ops.convert_to_numpy(batch), dtype="float64")
+        wide = array.ndim > 1 and array.shape[-1] == 2 * self.units
+        if wide and isinstance(self.family, Interval):
+            return self.family.midpoints(array, self.units)
         if self.units > 1 and (array.ndim < 2 or array.shape[-1] != self.units):
             raise ValueError(
                 f"`y` must have shape (..., {self.units}), one column per output. "

@@ -25,11 +25,13 @@ class FamilyMetric(keras.metrics.Metric):
         direction: `"down"` where smaller is better, `"up"` where larger is
             better, None where neither is. `EarlyStopping` and other callbacks
             of Keras read it when they are not given a `mode`.
+        likelihood: Whether the metric reads `y` by `log_prob` alone.
         family: The given family, or None: that of the head which made the
             params.
     """
 
     direction: str | None = None
+    likelihood = False
 
     def __init__(self, family: Identifier, name: str, dtype: str | None) -> None:
         super().__init__(
@@ -56,7 +58,7 @@ class FamilyMetric(keras.metrics.Metric):
             return
         family = family_of_params(y_pred, self._given)
         y, params, weights, mask, _ = scored(
-            family, y_true, y_pred, sample_weight, self.dtype
+            family, y_true, y_pred, sample_weight, self.dtype, self.likelihood
         )
         if weights is None:
             weights = ops.ones_like(params[..., 0])

@@ -39,6 +39,7 @@ class NegativeLogLikelihood(MeanMetric):
     """
 
     direction = "down"
+    likelihood = True
 
     def __init__(
         self, family: Identifier = None, name: str = "nll", dtype: str | None = None

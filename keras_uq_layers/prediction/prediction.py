@@ -362,7 +362,8 @@ class Prediction(Moments):
         ```
 
         Args:
-            y: Array `(N, ..., D)`, or `(N, ...)` where `D` is 1.
+            y: Array `(N, ..., D)`, or `(N, ...)` where `D` is 1; for the family
+                `Interval` also intervals `(N, ..., 2 * D)`.
 
         Returns:
             Array `(N, ...)`.
@@ -371,7 +372,8 @@ class Prediction(Moments):
             ValueError: The shape of `y` does not fit.
             NotImplementedError: The family has no density.
         """
-        return self._each(mixture.log_prob, self._aligned(y))
+        target = self.family.align_target(np.asarray(y), self.samples[0])
+        return self._each(mixture.log_prob, to_numpy(target))
 
     def crps(self, y: Tensor) -> Array:
         """Continuous ranked probability score of `y`, output by output.

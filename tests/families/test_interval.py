@@ -1,0 +1,251 @@
+"""Intervals as targets: the probability of each family, and the wrapper."""
+
+import mpmath as mp
+import numpy as np
+import pytest
+from backend import has_float64
+from backend import to_numpy
+from backend import value_and_gradients
+from keras import ops
+
+from keras_uq_layers import families as F
+
+LINE = [-np.inf, np.inf]
+
+
+# Both tails in mpmath: of their differences, that of the smaller ones is exact.
+
+
+def normal(y, loc, scale):
+    z = (y - loc) / scale / mp.sqrt(2)
+    return mp.erfc(-z) / 2, mp.erfc(z) / 2
+
+
+def laplace(y, loc, scale):
+    tail = mp.exp(-abs(y - loc) / scale) / 2
+    return (tail, 1 - tail) if y < loc else (1 - tail, tail)
+
+
+def log_normal(y, loc, scale):
+    return normal(mp.log(y), loc, scale) if y > 0 else (mp.mpf(0), mp.mpf(1))
+
+
+def censored_normal(y, loc, scale):
+    """Above its bound of 0."""
+    return normal(y, loc, scale) if y > 0 else (mp.mpf(0), mp.mpf(1))
+
+
+def normal_mixture(y, a, b, loc_a, loc_b, scale_a, scale_b):
+    """Of log weights as they are."""
+    one, other = normal(y, loc_a, scale_a), normal(y, loc_b, scale_b)
+    return tuple(mp.exp(a) * u + mp.exp(b) * v for u, v in zip(one, other, strict=True))
+
+
+ROWS = 60
+DTYPES = ["float32", "float64"] if has_float64() else ["float32"]
+
+
+def real(rng):
+    return rng.choice([-1.0, 1.0]) * 10.0 ** rng.uniform(-2, 2)
+
+
+def positive(rng):
+    return 10.0 ** rng.uniform(-2, 2)
+
+
+def share(rng):
+    return rng.uniform(-3.0, -0.1)
+
+
+# The family, its tails, its parameters, and where its targets are.
+TAILS = [
+    (F.Normal(), normal, [real, positive], real),
+    (F.Laplace(), laplace, [real, positive], real),
+    (F.LogNormal(), log_normal, [real, positive], positive),
+    (F.CensoredNormal(), censored_normal, [real, positive], positive),
+    (
+        F.NormalMixture(2),
+        normal_mixture,
+        [share, share, real, real, positive, positive],
+        real,
+    ),
+]
+each_row = pytest.mark.parametrize("row", TAILS, ids=lambda row: row[0].name)
+each_family = pytest.mark.parametrize(
+    "family", [row[0] for row in TAILS], ids=lambda f: f.name
+)
+
+
+def ends(rng, dtype, target):
+    """From one rounding error apart to infinitely far."""
+    lower = np.array(target(rng), dtype)
+    kind = rng.choice(["ulp", "left", "right", "wide", "wide"])
+    if kind == "left":
+        return -np.inf, float(lower)
+    if kind == "right":
+        return float(lower), np.inf
+    above = float(np.nextafter(lower, np.array(np.inf, dtype)))
+    if kind == "wide":
+        width = abs(float(lower)) * 10.0 ** rng.uniform(-7, 3)
+        above = max(above, float((lower + width).astype(dtype)))
+    return float(lower), above
+
+
+def exact_mass(tails, lower, upper, params):
+    """`log P(lower <= Y <= upper)` of mpmath numbers."""
+    below = (mp.mpf(0), mp.mpf(1)) if mp.isinf(lower) else tails(lower, *params)
+    above = (mp.mpf(1), mp.mpf(0)) if mp.isinf(upper) else tails(upper, *params)
+    left = above[0] < below[1]
+    return mp.log(above[0] - below[0] if left else below[1] - above[1])
+
+
+def slopes(function, point):
+    """Partial derivatives, to about 15 digits."""
+    found = []
+    for j, at in enumerate(point):
+        step = mp.mpf(10) ** -30 * max(abs(at), mp.mpf(10) ** -5)
+        up, down = list(point), list(point)
+        up[j] += step
+        down[j] -= step
+        found.append((function(*up) - function(*down)) / (2 * step))
+    return found
+
+
+@each_row
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_exact_probability(row, dtype):
+    """To the last digits of the dtype, relative to the condition of the problem.
+
+    The distance of the ends is exact: the condition is that of a move of both.
+    """
+    family, tails, parameters, target = row
+    rng = np.random.default_rng(0)
+    drawn = [ends(rng, dtype, target) for _ in range(ROWS)]
+    params = np.array([[make(rng) for make in parameters] for _ in drawn], dtype)
+    lower, upper = (np.array(end, dtype)[:, None] for end in zip(*drawn, strict=True))
+
+    def log_mass(params):
+        return family.log_interval_prob(
+            ops.convert_to_tensor(lower), ops.convert_to_tensor(upper), params
+        )
+
+    value, (gradient,) = value_and_gradients(log_mass, params)
+    eps = np.finfo(dtype).eps
+    for i, (first, last) in enumerate(drawn):
+        point = [mp.mpf(float(v)) for v in params[i]]
+        with mp.workdps(100):
+            first, last = mp.mpf(first), mp.mpf(last)
+            anchor = last if mp.isinf(first) else first
+
+            def exact(at, *point, low=first - anchor, high=last - anchor):
+                return exact_mass(tails, at + low, at + high, point)
+
+            right = exact(anchor, *point)
+            slope, *gradients = slopes(exact, [anchor, *point])
+            condition = 1 + abs(right) + abs(slope * anchor)
+            condition += sum(
+                abs(s * at) for s, at in zip(gradients, point, strict=True)
+            )
+        where = (dtype, first, last, params[i])
+        assert abs(float(value[i, 0]) - right) <= 64 * eps * condition, where
+        if family.name == "laplace" and first <= point[0] <= last:
+            continue  # the slope across the kink is the difference of two densities
+        for got, s, at in zip(gradient[i], gradients, point, strict=True):
+            allowed = 256 * eps * condition * (abs(s) + 1 / abs(at))
+            assert abs(float(got) - s) <= allowed, (where, s)
+
+
+# The wrapper
+
+
+def of_two(family):
+    """Params of four rows with two outputs, and points between them."""
+    features = to_numpy(family.initial_features(2, 1.0))
+    features = features + 0.2 * np.random.default_rng(0).normal(size=(4, len(features)))
+    params = to_numpy(family.constrain(features.astype("float32"), 1e-3))
+    middle = to_numpy(family.quantile(0.5, params))
+    return params, middle + (0.0 if family.discrete else 0.1 * middle)
+
+
+@each_family
+def test_equal_ends_are_the_plain_family(family):
+    params, y = of_two(family)
+    twice = np.concatenate([y, y], axis=-1)
+    plain = value_and_gradients(lambda p: family.log_prob(y, p), params)
+    wrapped = value_and_gradients(
+        lambda p: F.Interval(family).log_prob(twice, p), params
+    )
+    np.testing.assert_array_equal(wrapped[0], plain[0])
+    np.testing.assert_array_equal(wrapped[1][0], plain[1][0])
+    alone = F.Interval(family).log_prob(y, params)
+    np.testing.assert_array_equal(to_numpy(alone), plain[0])
+
+
+@each_family
+def test_the_probabilities_of_a_partition_add_up_to_one(family):
+    params, _ = of_two(family)
+    levels = np.array([0.001, 0.2, 0.5, 0.50001, 0.9, 0.99999], "float32")
+    if family.atoms:
+        levels = 0.8 + 0.2 * levels  # above the mass at the bound
+    cuts = to_numpy(family.quantile(levels[:, None, None], params))
+    cuts = np.concatenate([np.full_like(cuts[:1], -np.inf), cuts])
+    upper = np.concatenate([cuts[1:], np.full_like(cuts[:1], np.inf)])
+    lower = cuts + 1.0 if family.discrete else cuts
+    total = sum(
+        np.exp(to_numpy(F.Interval(family).marginal_log_prob(y, params)))
+        for y in np.concatenate([lower, upper], axis=-1)
+    )
+    np.testing.assert_allclose(total, 1.0, rtol=2e-6)
+
+
+@each_family
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", *DTYPES])
+def test_missing_impossible_and_unknown_outputs(family, dtype):
+    """Each in its own output, whatever the params."""
+    tiny, huge = 1e-6, 1e4
+    width = len(family.parameters)
+    params = np.array([[tiny, 1.0, huge] * width], "float32").astype(dtype)
+    for ends, expected in (
+        (LINE, 0.0),
+        ([3.0, 2.0], -np.inf),
+        ([np.nan, np.inf], np.nan),
+    ):
+        one = family.upper == 1.0
+        low, high = np.array([0.25, 0.5]) if one else np.array([1.0, 3.0])
+        y = np.array([[ends[0], low, ends[0], ends[1], high, ends[1]]], "float32")
+        value, (gradient,) = value_and_gradients(
+            lambda p, y=y: F.Interval(family).marginal_log_prob(y, p), params
+        )
+        np.testing.assert_array_equal(value[0, [0, 2]], expected)
+        assert np.isfinite(value[0, 1])
+        gradient = gradient.reshape(width, 3)
+        assert (gradient[:, [0, 2]] == 0.0).all()
+        assert np.isfinite(gradient[:, 1]).all()
+
+
+@each_family
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_never_nan(family, dtype):
+    """Ends and params of all magnitudes."""
+    rng = np.random.default_rng(1)
+    shape = 400, 1
+    powers = 10.0 ** rng.uniform(-30, 30, (400, len(family.parameters)))
+    signs = rng.choice([-1.0, 1.0], powers.shape)
+    # What is positive at features far below zero is so everywhere.
+    low = to_numpy(
+        family.constrain(np.full((1, powers.shape[1]), -50.0, "float32"), 0.0)
+    )
+    params = np.where(low > 0, powers, signs * powers).astype(dtype)
+    lower = (
+        rng.choice([-1.0, 1.0], shape) * 10.0 ** rng.uniform(-30, 30, shape)
+    ).astype(dtype)
+    upper = np.nextafter(lower, np.array(np.inf, dtype))
+    far = (lower + 10.0 ** rng.uniform(-30, 30, shape)).astype(dtype)
+    upper = np.maximum(upper, np.where(rng.random(shape) < 0.5, far, upper))
+    y = np.concatenate([lower, upper], axis=-1)
+    value, (gradient,) = value_and_gradients(
+        lambda p: F.Interval(family).marginal_log_prob(y, p), params
+    )
+    assert not np.isnan(value).any(), (y, params)[0][np.isnan(value)[:, 0]]
+    bad = np.isnan(gradient).any(axis=-1)
+    assert not bad.any(), (y[bad][:3], params[bad][:3])
