@@ -12,6 +12,7 @@ from keras_uq_layers import families
 from keras_uq_layers.prediction import mixture
 
 BY_ARGUMENT = {
+    "Interval": lambda: families.Interval("normal"),
     "NormalMixture": lambda: families.NormalMixture(2),
     "Quantiles": lambda: families.Quantiles([0.1, 0.5, 0.9]),
 }
@@ -130,7 +131,8 @@ def test_the_crps_is_the_integral_of_the_squared_difference(name):
 @contextlib.contextmanager
 def counted(family):
     """How many values of the distribution function are asked for in each call."""
-    kind = type(family) if family.independent else families.Normal
+    kind = type(getattr(family, "base", family))
+    kind = kind if family.independent else families.Normal
     cdf, calls = kind.array_cdf, []
 
     def counting(self, y, *parts):

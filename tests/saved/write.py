@@ -98,7 +98,13 @@ def compiled_models():
     ]
     yield "normal", compiled([adapted], loss(beta=0.5), scores), x, proportion
     f = uq.families
-    for family in [f.Laplace(), f.Logistic(), f.Weibull(), *FAMILIES]:
+    for family in [
+        f.Laplace(),
+        f.Logistic(),
+        f.Weibull(),
+        f.Interval("normal"),
+        *FAMILIES,
+    ]:
         if isinstance(family, uq.families.Quantiles):
             continue  # it has no likelihood: see `pinball`
         target = (proportion > 0.5).astype("float32") if family.discrete else proportion
