@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras import tree
 
 from keras_uq_layers import arguments
+from keras_uq_layers._typing import Array
 
 _ROWS = 256
 
@@ -90,3 +92,34 @@ def _elements(x: Any) -> tuple[Iterator[Any], int | None]:
     is_indexed = isinstance(x, keras.utils.PyDataset)
     elements = (x[i] for i in range(count or 0)) if is_indexed else iter(x)
     return map(keras.utils.unpack_x_y_sample_weight, elements), count
+
+
+class RowSample:
+    """At most `size` rows out of many batches, each with equal chances.
+
+    Also where the data are sorted. The sample of the same batches is the same.
+
+    Args:
+        size: Number of rows.
+
+    Attributes:
+        arrays: The rows of each array that `add` takes.
+    """
+
+    def __init__(self, size: int):
+        self.size = size
+        self.arrays: tuple[Array, ...] = ()
+        self._rng = np.random.default_rng(0)
+        self._places = np.zeros(0)
+
+    def add(self, *arrays: Array) -> None:
+        """Takes the rows of a batch: arrays with the same first axis."""
+        # The rows with the smallest random numbers.
+        places = self._rng.random(len(arrays[0]))
+        if self.arrays:
+            pairs = zip(self.arrays, arrays, strict=True)
+            arrays = tuple(np.concatenate(pair) for pair in pairs)
+            places = np.concatenate([self._places, places])
+        chosen = np.argsort(places)[: self.size]
+        self.arrays = tuple(array[chosen] for array in arrays)
+        self._places = places[chosen]

@@ -91,13 +91,17 @@ class Head(keras.layers.Layer):
         )
 
     def call(self, inputs: Tensor) -> Tensor:
-        features = self.dense(ops.cast(inputs, self._output_dtype))
+        params = self.params_of(self.dense(ops.cast(inputs, self._output_dtype)))
+        return attach_family(params, self.family)
+
+    def params_of(self, features: Tensor) -> Tensor:
+        """Params in the unit of y, from the output of the dense map."""
         params = self._to_params(features)
         if self.family.target_unit == "affine":
             params = self.family.affine(params, self.target_loc, self.target_scale)
         if self.family.target_unit == "scale":
-            params = self.family.rescale(params, self.target_scale)
-        return attach_family(params, self.family)
+            return self.family.rescale(params, self.target_scale)
+        return params
 
     def adapt(self, y: Array | Tensor | Iterable) -> None:
         """Sets the unit of the target, as `keras.layers.Normalization` does.

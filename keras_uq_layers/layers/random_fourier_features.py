@@ -11,6 +11,7 @@ from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
+from keras_uq_layers.batches import RowSample
 from keras_uq_layers.numerics import at_least_float32
 from keras_uq_layers.registration import register
 
@@ -215,8 +216,7 @@ class _Cauchy(keras.initializers.RandomUniform):
 def _some_rows(x: Any) -> Array:
     """At most `_ROWS` rows of a batch or of all batches, as float64 `(rows, F)`."""
     batches = [x] if hasattr(x, "shape") or isinstance(x, (list, tuple)) else x
-    rng = np.random.default_rng(0)
-    rows, places = np.zeros((0, 0)), np.zeros(0)
+    sample = RowSample(_ROWS)
     for batch in batches:
         found = np.asarray(ops.convert_to_numpy(batch), dtype="float64")
         found = found.reshape(-1, found.shape[-1])
@@ -225,10 +225,5 @@ def _some_rows(x: Any) -> Array:
                 "`x` must be finite. Received: "
                 f"{np.count_nonzero(~np.isfinite(found))} NaN or infinite value(s)"
             )
-        # The rows with the smallest random numbers: each row has equal chances,
-        # also where the data are sorted.
-        places = np.concatenate([places, rng.random(len(found))])
-        rows = np.concatenate([rows, found]) if len(rows) else found
-        chosen = np.argsort(places)[:_ROWS]
-        rows, places = rows[chosen], places[chosen]
-    return rows
+        sample.add(found)
+    return sample.arrays[0] if sample.arrays else np.zeros((0, 0))

@@ -214,54 +214,155 @@ def test_the_marginal_likelihood_is_largest_at_its_precision(structure):
         assert worse < best.log_marginal_likelihood - 1e-3
 
 
-@pytest.mark.parametrize(
-    ("kind", "structure"),
-    [*(("softmax", name) for name in STRUCTURES), ("squared_error", "full")],
-)
-def test_validation_data_choose_the_widest_posterior_that_costs_little(kind, structure):
-    """The loss of the chosen posterior, and of one a step wider, seen by draws of
-    the whole layer."""
+def features_of(model, x):
+    """Inputs of the last layer with a 1, float64."""
+    h = to_numpy(model.layers[0](x)).astype("float64")
+    return np.concatenate([h, np.ones((len(h), 1))], axis=1)
+
+
+@pytest.mark.parametrize(("kind", "bound"), [("softmax", 0.5), ("sigmoid", 0.25)])
+def test_classes_get_the_bound_at_the_warmest_temperature(kind, bound):
     model, _ = network(kind)
-    rng = np.random.default_rng(3)
-    for variable in model.trainable_variables:
-        variable.assign(rng.normal(size=variable.shape))
     # Targets that the model predicts well: doubt about its weights costs.
-    y = to_numpy(model(X))
-    y = y.argmax(axis=1) if kind == "softmax" else y + NOISE * rng.normal(size=(40, 3))
-    # Few rows to train on: the prior matters.
-    held_out = X[10:], y[10:]
-
-    def converted(**kwargs):
-        return laplace(model, y[:6], structure, x=X[:6], **kwargs).layers[-1]
-
-    last = converted(prior_precision=None, validation_data=held_out)
-    chosen = last.prior.scale**-2
-    assert np.log10(chosen) * 4 == pytest.approx(np.round(np.log10(chosen) * 4))
-    features = keras.Model(model.inputs[0], model.layers[0].output)
-    h = np.concatenate([to_numpy(features(held_out[0])), np.ones((30, 1))], axis=1)
-    means = np.concatenate(
-        [to_numpy(w).reshape(-1, 3) for w in model.layers[-1].weights]
+    model.layers[-1].set_weights([5.0 * w for w in model.layers[-1].get_weights()])
+    outputs = to_numpy(model(X)).astype("float64")
+    y = outputs.argmax(axis=1) if kind == "softmax" else np.round(outputs)
+    converted = laplace(model, y, structure=None, prior_precision=None)
+    last = converted.layers[-1]
+    h = features_of(model, X)
+    matrix = bound * h.T @ h
+    floor = np.finfo("float32").eps * np.linalg.eigvalsh(matrix).max()
+    temperature = 40.0 * float(last.kl_weight)
+    assert last.prior.scale == pytest.approx((floor / temperature) ** -0.5, rel=1e-4)
+    assert last.log_marginal_likelihood is None
+    expected = temperature * np.kron(
+        np.linalg.inv(matrix + floor * np.eye(5)), np.eye(3)
     )
-    noise = np.random.default_rng(1).normal(size=(4000, 15))
+    np.testing.assert_allclose(
+        covariance(last), expected, rtol=1e-3, atol=1e-4 * expected.max()
+    )
 
-    def loss(precision):
-        layer = converted(prior_precision=precision)
-        root = np.linalg.cholesky(covariance(layer).astype("float64"))
-        draws = means + (noise @ root.T).reshape(-1, 5, 3)
-        f = np.einsum("ni,siu->snu", h, draws)
+    # Each row left out of the matrix: the loss is 0.005 nats above the plain one.
+    weights = [to_numpy(w).reshape(-1, 3) for w in model.layers[-1].weights]
+    logits = h @ np.concatenate(weights).astype("float64")
+
+    def log_p(f):
         if kind == "softmax":
-            log_p = f - np.logaddexp.reduce(f, axis=-1)[..., None]
-            log_p = np.take_along_axis(log_p, y[None, 10:, None], axis=2)
-        else:
-            log_p = -0.5 * ((y[10:] - f) / NOISE) ** 2
-            log_p = log_p - np.log(NOISE * np.sqrt(2 * np.pi))
-        log_p = log_p.sum(axis=-1)
-        return np.mean(np.log(4000) - np.logaddexp.reduce(log_p, axis=0))
+            chosen = f - np.logaddexp.reduce(f, axis=-1)[..., None]
+            return np.take_along_axis(chosen, y[None, :, None], axis=2).sum(axis=-1)
+        return np.sum(y * f - np.logaddexp(0.0, f), axis=-1)
 
-    losses = [loss(chosen * 10.0**step) for step in (-1.0, 0.0, 1.0, 6.0)]
-    assert losses[0] > min(losses) + 0.005
-    # The draws of the search and these leave an error of their own.
-    assert losses[1] < min(losses) + 0.03
+    noise = np.random.default_rng(1).normal(size=(4000, 40, 3))
+
+    def loss(temperature):
+        variances = [
+            row
+            @ np.linalg.solve(
+                matrix + floor * np.eye(5) - bound * np.outer(row, row), row
+            )
+            for row in h
+        ]
+        scales = np.sqrt(temperature * np.array(variances))[:, None]
+        total = np.logaddexp.reduce(log_p(logits + scales * noise), axis=0)
+        return np.log(4000) - np.mean(total)
+
+    plain = loss(0.0)
+    # The draws of the search leave an error of their own.
+    assert loss(0.5 * temperature) < plain + 0.005 < loss(2.0 * temperature)
+
+
+def test_probabilities_stay_and_doubt_grows_away_from_the_rows():
+    """Two classes at +-1 on a line, in features that a network is sure of: the
+    Gauss-Newton matrix with the likeliest prior doubts them, the bound does not."""
+    rng = np.random.default_rng(5)
+    y = np.arange(200) % 2
+    x = rng.normal(size=(200, 8)) * 0.3
+    x[:, 0] += 2.0 * y - 1.0
+    x[:, 7] = 0.0  # never seen to move
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(2, "softmax")])
+    kernel = np.zeros((8, 2))
+    kernel[0] = -8.0, 8.0
+    model.set_weights([kernel, np.zeros(2)])
+    converted = uq.to_laplace(model, x, y, verbose=0)
+    far = np.zeros((1, 8))
+    far[0, [0, 7]] = 3.0, 10.0
+    prediction = uq.predict(
+        converted, np.concatenate([x, far]), samples=200, seed=0, verbose=0
+    )
+    plain = to_numpy(model(x))[np.arange(200), y]
+    found = prediction.mean[np.arange(200), y]
+    assert np.mean(-np.log(found)) < np.mean(-np.log(plain)) + 0.01
+    assert prediction.mutual_information[-1] > prediction.mutual_information[:-1].max()
+    gauss_newton = uq.to_laplace(model, x, y, structure="full", verbose=0)
+    p = uq.predict(gauss_newton, x, samples=200, seed=0, verbose=0).mean
+    assert np.mean(-np.log(p[np.arange(200), y])) > np.mean(-np.log(plain)) + 0.03
+
+
+def test_a_normal_head_has_a_curvature_in_both_blocks():
+    """Against the Fisher information of params, by differences in each weight."""
+    y = 3.0 + 2.0 * RNG.normal(size=(40, 2))
+    for name in uq.families.Normal.parameterizations:
+        head = uq.DistributionHead(2, parameterization=name)
+        head.adapt(y)
+        model = keras.Sequential([keras.Input((3,)), head])
+        flat = 0.3 * RNG.normal(size=16)
+
+        def params(weights, head=head):
+            weights = weights.reshape(4, 4)
+            head.dense.set_weights([weights[:3], weights[3]])
+            return to_numpy(head(X)).astype("float64")
+
+        slopes = [
+            (
+                8 * (params(flat + d) - params(flat - d))
+                - params(flat + 2 * d)
+                + params(flat - 2 * d)
+            )
+            / 0.12
+            for d in 0.01 * np.eye(16)
+        ]
+        scale = params(flat)[:, 2:]
+        information = np.concatenate([1.0 / scale**2, 2.0 / scale**2], axis=1)
+        matrix = np.einsum("inp,np,jnp->ij", slopes, information, slopes)
+        matrix += PRECISION * np.eye(16)
+        found = laplace(model, y).layers[-1]
+        expected = np.linalg.inv(matrix)
+        np.testing.assert_allclose(
+            covariance(found), expected, rtol=2e-3, atol=1e-3 * expected.max()
+        )
+        assert np.isfinite(found.log_marginal_likelihood)
+    diagonal = covariance(laplace(model, y, "diagonal").layers[-1])
+    np.testing.assert_allclose(diagonal, np.diag(1 / np.diag(matrix)), rtol=2e-3)
+    for structure in STRUCTURES:
+        found = laplace(model, y, structure, prior_precision=None)
+        prediction = uq.predict(found, X, samples=20, seed=0, verbose=0)
+        assert prediction.family.name == "normal"
+        assert (prediction.epistemic_std > 0).all()
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "linear"])
+def test_an_activation_may_be_a_layer_of_its_own(activation):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    kind = {"linear": "logits"}.get(activation, activation)
+    model, y = network(kind)
+    expected = covariance(laplace(model, y).layers[-1])
+    behind = [layers.Activation(activation)]
+    if activation == "softmax":
+        behind.append(layers.Softmax())
+    for layer in behind:
+        hidden, last = model.layers
+        plain = layers.Dense(3, name="last")
+        split = keras.Sequential([keras.Input((3,)), hidden, plain, layer])
+        plain.set_weights(last.get_weights())
+        split.compile("adam", loss if activation == "linear" else None)
+        found = laplace(split, y)
+        assert [type(part) for part in found.layers[1:]] == [
+            uq.DenseVariational,
+            type(layer),
+        ]
+        np.testing.assert_allclose(covariance(found.layers[1]), expected, rtol=1e-5)
+        prediction = uq.predict(found, X, samples=5, seed=0, verbose=0)
+        assert prediction.family.name in ("categorical", "bernoulli")
 
 
 class Batches(keras.utils.PyDataset):
@@ -319,10 +420,11 @@ def test_positions_of_a_sequence_count_as_rows():
         )
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", [*STRUCTURES, None])
 def test_predict_finds_an_epistemic_part_and_the_model_trains_on(structure):
     model, y = network("softmax")
-    converted = laplace(model, y, structure)
+    precision = None if structure is None else PRECISION
+    converted = laplace(model, y, structure, prior_precision=precision)
     prediction = uq.predict(converted, X, samples=30, seed=0, verbose=0)
     assert (prediction.mutual_information > 1e-4).all()
     converted.compile("adam", "sparse_categorical_crossentropy")
@@ -336,6 +438,21 @@ def test_mixed_precision():
     last = laplace(model, y, "kronecker").layers[-1]
     assert last.dtype_policy.name == "mixed_bfloat16"
     assert np.isfinite(covariance(last)).all()
+    # The rows tell nothing about one feature: draws of its weights are large, and
+    # a half-precision product still has the digits of the others.
+    x = np.concatenate([X, 0.0 * X[:, :1]], axis=1)
+    labels = (X[:, 0] > 0).astype(int)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2, "softmax")])
+    kernel = np.zeros((4, 2))
+    kernel[0] = -9.0, 9.0
+    model.set_weights([kernel, np.zeros(2)])
+    converted = uq.to_laplace(model, x, labels, verbose=0)
+    p = uq.predict(converted, x, samples=100, seed=0, verbose=0).mean
+    loss, plain = (
+        -np.mean(np.log(to_numpy(found)[np.arange(40), labels].astype("float64")))
+        for found in (p, model(x))
+    )
+    assert loss < plain + 0.03
 
 
 def test_errors():
@@ -346,7 +463,13 @@ def test_errors():
     dropping = keras.Sequential(
         [keras.Input((3,)), uq.MCDropout(0.1), layers.Dense(3, "softmax")]
     )
-    normal = keras.Sequential([keras.Input((3,)), uq.DistributionHead(1)])
+    normal, gamma = (
+        keras.Sequential([keras.Input((3,)), uq.DistributionHead(1, family)])
+        for family in ("normal", "gamma")
+    )
+    twice = keras.Sequential(
+        [keras.Input((3,)), layers.Dense(2, "tanh"), layers.Softmax()]
+    )
     pooled = keras.Sequential([keras.Input((3,)), layers.Dense(2), layers.ReLU()])
     for broken, kwargs, message in [
         (model, {"structure": "low_rank"}, "`structure` must be one of 'full', "),
@@ -354,10 +477,14 @@ def test_errors():
         (model, {"prior_precision": "auto"}, "`prior_precision` must be a positive"),
         (
             model,
-            {"prior_precision": 1.0, "validation_data": (X, y)},
-            "`validation_data` must be None where `prior_precision` is given",
+            {"structure": "bound", "prior_precision": 1.0},
+            "`prior_precision` must be None with the structure 'bound'",
         ),
-        (model, {"validation_data": (X,)}, r"`validation_data` must be \(x, y\)"),
+        (
+            normal,
+            {"structure": "bound"},
+            "`structure` must be 'full', 'kronecker' or 'diagonal' for a likelihood",
+        ),
         (model, {"noise_scale": 1.0}, "`noise_scale` must be None for a likelihood"),
         (model, {"y": None}, "inputs and targets.*Received: no targets"),
         (model, {"y": y + 5}, "`y` must be labels from 0 to 2"),
@@ -366,7 +493,8 @@ def test_errors():
         (pooled, {}, r"must end in a `keras\.layers\.Dense`.*ReLU"),
         (relu, {}, "must end in a head of the family.*activation relu"),
         (uncompiled, {}, "must end in a head of the family.*activation linear"),
-        (normal, {}, "must end in a head of the family.*family Normal"),
+        (gamma, {}, "must end in a head of the family.*family Gamma"),
+        (twice, {}, r"must end in a `keras\.layers\.Dense`.*Dense"),
         (dropping, {}, "must not be random in front of its last layer.*MCDropout"),
         (keras.Sequential([layers.Dense(1)]), {}, "must be built, with one output"),
         ("model", {}, "`model` must be a Keras model"),
