@@ -23,9 +23,9 @@ from keras_uq_layers.families import Family
 from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.numerics.dtypes import to_numpy
 from keras_uq_layers.prediction import mixture
-from keras_uq_layers.prediction.prediction import ClassMoments
-from keras_uq_layers.prediction.prediction import ClassPrediction
-from keras_uq_layers.prediction.prediction import Moments
+from keras_uq_layers.prediction.classes import ClassMoments
+from keras_uq_layers.prediction.classes import ClassPrediction
+from keras_uq_layers.prediction.moments import Moments
 from keras_uq_layers.prediction.prediction import Prediction
 from keras_uq_layers.prediction.sampler import Plan
 from keras_uq_layers.prediction.sampler import Sampler
