@@ -8,6 +8,7 @@ the number of training examples, `D` the number of outputs.
 _NO_FAMILY = "no such family; one of your own is a subclass of `uq.families.Family`"
 _NORMAL = '`"normal"`, `uq.families.Normal()`'
 _MIXTURE = "`uq.families.NormalMixture(components=5)`"
+_ZEROS = '`uq.families.{}("{}")`'
 _QUANTILES = "`uq.families.Quantiles(levels=[0.1, 0.5, 0.9])`"
 _LOCAL = "`uq.DenseVariational(units, kl_weight=1 / N)`"
 _DENSE = '`uq.DenseVariational(units, kl_weight=1 / N, estimator="{}")`'
@@ -63,6 +64,16 @@ TABLE: dict[str, dict[str, str]] = {
         "Poisson": '`"poisson"`, `uq.families.Poisson()`',
         "NegativeBinomial": '`"negative_binomial"`, `uq.families.NegativeBinomial()`',
         "NegBin": '`"negative_binomial"`, `uq.families.NegativeBinomial()`',
+        "ZeroInflated": _ZEROS.format("ZeroInflated", "poisson"),
+        "ZeroInflatedPoisson": _ZEROS.format("ZeroInflated", "poisson"),
+        "ZIP": _ZEROS.format("ZeroInflated", "poisson"),
+        **dict.fromkeys(
+            ("ZeroInflatedNegativeBinomial", "ZeroInflatedNegBin", "ZINB"),
+            _ZEROS.format("ZeroInflated", "negative_binomial"),
+        ),
+        "Hurdle": _ZEROS.format("Hurdle", "poisson"),
+        "HurdlePoisson": _ZEROS.format("Hurdle", "poisson"),
+        "HurdleNegativeBinomial": _ZEROS.format("Hurdle", "negative_binomial"),
         "CensoredNormal": '`"censored_normal"`, `uq.families.CensoredNormal()`',
         "Tobit": '`"censored_normal"`, `uq.families.CensoredNormal()`',
         "TruncatedNormal": '`"truncated_normal"`, `uq.families.TruncatedNormal()`',
@@ -95,7 +106,6 @@ TABLE: dict[str, dict[str, str]] = {
                 "Pareto",
                 "Uniform",
                 "VonMises",
-                "ZeroInflatedNegativeBinomial",
             ),
             _NO_FAMILY,
         ),

@@ -140,6 +140,16 @@ def _(family: families.NegativeBinomial, params: Tensor, units: int) -> Distribu
 
 
 @distribution.register
+def _(family: families.ZeroInflated, params: Tensor, units: int) -> Distribution:
+    base, logit = params[..., :-units], params[..., -units:]
+    counts = distribution(family.base, base, units).distribution
+    # Not `inflated_loc_logits`: TFP 0.25 takes them for logits of a softmax, those
+    # of the two cases being `logit` and `-logit`.
+    inflated = tfd.Inflated(counts, inflated_loc_probs=tf.sigmoid(logit))
+    return tfd.Independent(inflated, 1)
+
+
+@distribution.register
 def _(family: families.TruncatedNormal, params: Tensor, units: int) -> Distribution:
     loc, scale = tf.split(params, [units, units], axis=-1)
     # A bound at infinity gives NaN there: a bound that is never reached.

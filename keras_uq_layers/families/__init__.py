@@ -26,6 +26,8 @@ from keras_uq_layers.families.quantiles import Quantiles
 from keras_uq_layers.families.student_t import StudentT
 from keras_uq_layers.families.truncated_normal import TruncatedNormal
 from keras_uq_layers.families.weibull import Weibull
+from keras_uq_layers.families.zero_inflated import Hurdle
+from keras_uq_layers.families.zero_inflated import ZeroInflated
 
 # Every family, in the order of the catalogue. Those with a required argument
 # have no name of their own: `_AS_OBJECT` says how to write them.
@@ -40,6 +42,8 @@ _FAMILIES: tuple[type[Family], ...] = (
     Beta,
     Poisson,
     NegativeBinomial,
+    ZeroInflated,
+    Hurdle,
     CensoredNormal,
     TruncatedNormal,
     NormalMixture,
@@ -52,6 +56,8 @@ _FAMILIES: tuple[type[Family], ...] = (
 )
 _AS_OBJECT = {
     Interval.name: 'families.Interval("normal")',
+    ZeroInflated.name: 'families.ZeroInflated("poisson")',
+    Hurdle.name: 'families.Hurdle("poisson")',
     NormalMixture.name: "families.NormalMixture(components=5)",
     Quantiles.name: "families.Quantiles(levels=[0.1, 0.5, 0.9])",
 }

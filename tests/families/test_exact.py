@@ -70,6 +70,29 @@ def negative_binomial(y, mean, r):
     return coefficient - r * mp.log1p(mean / r) - y * mp.log1p(r / mean)
 
 
+def zero_inflated(base):
+    """Of the density of a base, with the log odds of a zero as its last argument."""
+
+    def density(y, *params):
+        *params, logit = params
+        zeros, rest = 1 / (1 + mp.exp(-logit)), 1 / (1 + mp.exp(logit))
+        return mp.log((y == 0) * zeros + rest * mp.exp(base(y, *params)))
+
+    return density
+
+
+def hurdle(base):
+    def density(y, *params):
+        *params, logit = params
+        zeros, rest = 1 / (1 + mp.exp(-logit)), 1 / (1 + mp.exp(logit))
+        if y == 0:
+            return mp.log(zeros)
+        none = base(mp.mpf(0), *params)
+        return mp.log(rest) + base(y, *params) - mp.log(-mp.expm1(none))
+
+    return density
+
+
 def censored_normal(y, loc, scale):
     return log_tail(-loc / scale) if y == 0 else log_normal_density(y, loc, scale)
 
@@ -122,6 +145,20 @@ DENSITIES = [
     (F.Beta(), beta, RATE, [SHAPE, SHAPE]),
     (F.Poisson(), poisson, COUNT, [SHAPE]),
     (F.NegativeBinomial(), negative_binomial, COUNT, [SHAPE, SHAPE]),
+    (F.ZeroInflated("poisson"), zero_inflated(poisson), COUNT, [SHAPE, LOGIT]),
+    (
+        F.ZeroInflated("negative_binomial"),
+        zero_inflated(negative_binomial),
+        COUNT,
+        [SHAPE, SHAPE, LOGIT],
+    ),
+    (F.Hurdle("poisson"), hurdle(poisson), COUNT, [SHAPE, LOGIT]),
+    (
+        F.Hurdle("negative_binomial"),
+        hurdle(negative_binomial),
+        COUNT,
+        [SHAPE, SHAPE, LOGIT],
+    ),
     (
         F.CensoredNormal(),
         censored_normal,
@@ -211,7 +248,8 @@ def test_never_nan(row, data):
     family, _, _, parameters = row
     dtype = data.draw(dtypes())
     positive = positives(dtype)
-    if family.name == "negative_binomial":
+    base = getattr(family, "base", family).name
+    if base == "negative_binomial":
         # Its slope is the difference of two terms, those of its two deviances,
         # which both overflow beyond; a head emits no less than 1e-6.
         positive = positives(dtype, -12, 12)
@@ -219,13 +257,7 @@ def test_never_nan(row, data):
     ends = {"loc": reals(dtype), "positive": positive, "probability": share}
     params = [[data.draw(ends[kind]) for kind, _ in parameters]]
     target = st.one_of(reals(dtype), COUNT, RATE)
-    if family.name in (
-        "gamma",
-        "weibull",
-        "log_normal",
-        "poisson",
-        "negative_binomial",
-    ):
+    if base in ("gamma", "weibull", "log_normal", "poisson", "negative_binomial"):
         # The slope of log(y), 1 / y, is subnormal beyond.
         largest = 1.0 / float(ml_dtypes.finfo(dtype).tiny)
         target = target.filter(lambda y: y <= largest)

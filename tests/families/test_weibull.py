@@ -137,7 +137,7 @@ def test_crps(dtype):
     check_function(of_parts(WEIBULL, "crps"), crps_exact, rows, dtype)
 
 
-@pytest.mark.parametrize("k", [0.1, 0.7, 1.0, 3.6, 19.9, 20.1, 300.0, 1e4])
+@pytest.mark.parametrize("k", [0.1, 0.7, 1.0, 4.9, 5.1, 20.0, 300.0, 1e4])
 def test_moments_and_entropy(k):
     """Of a large concentration, the variance is a small difference."""
     params = np.array([[2.0, k]], "float32")

@@ -15,6 +15,8 @@ BY_ARGUMENT = {
     "Interval": lambda: families.Interval("normal"),
     "NormalMixture": lambda: families.NormalMixture(2),
     "Quantiles": lambda: families.Quantiles([0.1, 0.5, 0.9]),
+    "ZeroInflated": lambda: families.ZeroInflated("poisson"),
+    "Hurdle": lambda: families.Hurdle("poisson"),
 }
 NAMES = sorted(
     name

@@ -103,6 +103,8 @@ def compiled_models():
         f.Logistic(),
         f.Weibull(),
         f.Interval("normal"),
+        f.ZeroInflated("poisson"),
+        f.Hurdle("negative_binomial"),
         *FAMILIES,
     ]:
         if isinstance(family, uq.families.Quantiles):
