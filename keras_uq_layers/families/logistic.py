@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 from keras import ops
 
 from keras_uq_layers._typing import Array
@@ -10,6 +11,7 @@ from keras_uq_layers.numerics.division import half_difference
 from keras_uq_layers.numerics.division import nan_unless_positive
 from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.intervals import log_rise
 from keras_uq_layers.registration import register
 
 # exp(-750) is 0 even in float64.
@@ -36,6 +38,32 @@ def _log_prob(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     tail = ops.where(far, zero, ops.exp(-middle))
     outer = beyond + 2.0 * ops.log1p(tail)
     return -ops.where(near, centre, outer) - ops.log(scale)
+
+
+def _log_interval(lower: Tensor, upper: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """`log F(upper) + log(1 - F(lower)) + log(1 - exp(-width))`, width in scales.
+
+    The exact difference of the two, in which nothing cancels.
+    """
+    below, above = lower <= -np.inf, upper >= np.inf
+    bounded = ops.logical_not(below | above)
+    low, half_scale = half_difference(ops.where(below, loc, lower), loc, scale)
+    high, _ = half_difference(ops.where(above, loc, upper), loc, scale)
+    size, _ = half_difference(upper, lower, scale)
+    rise = log_rise(ops.where(bounded, size, half_scale), half_scale)
+    zero = ops.zeros_like(rise)
+    under = ops.where(above, zero, _log_sigmoid(high, half_scale))
+    over = ops.where(below, zero, _log_sigmoid(-low, half_scale))
+    return under + over + ops.where(bounded, rise, zero)
+
+
+def _log_sigmoid(x: Tensor, scale: Tensor) -> Tensor:
+    """`log(1 / (1 + exp(-x / scale)))`"""
+    left, far = x < 0, ops.abs(x) >= _FAR * scale
+    zero = ops.zeros_like(x)
+    size = divide(ops.where(far, zero, ops.where(left, -x, x)), scale)
+    rest = ops.where(far, zero, ops.log1p(ops.exp(-size)))
+    return divide(ops.where(left, x, zero), scale) - rest
 
 
 def _cdf(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
@@ -117,6 +145,9 @@ class Logistic(LocationScale):
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return _log_prob(self.align(y, params), *self.split(params))
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        return _log_interval(lower, upper, *self.split(params))
 
     def variance(self, params: Tensor) -> Tensor:
         _, scale = self.split(params)

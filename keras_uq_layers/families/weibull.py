@@ -18,6 +18,8 @@ from keras_uq_layers.numerics.division import nan_unless_positive
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.intervals import log_ratio
+from keras_uq_layers.numerics.intervals import log_rise
 from keras_uq_layers.registration import register
 
 CONCENTRATION_FLOOR = 0.1
@@ -45,6 +47,39 @@ def _log_ratio(y: Tensor, scale: Tensor) -> Tensor:
     near = (ratio > 0.6) & (ratio < 1.5)
     excess = divide(ops.where(near, y - scale, ops.zeros_like(ratio)), scale)
     return ops.where(near, ops.log1p(excess), ops.log(y) - ops.log(scale))
+
+
+def _log_interval(lower: Tensor, upper: Tensor, scale: Tensor, k: Tensor) -> Tensor:
+    """`log(exp(-h(lower)) - exp(-h(upper)))`, `h(y) = (y / scale)^k`
+
+    As `log(1 - exp(-(h(upper) - h(lower)))) - h(lower)`, the difference by its
+    logarithm.
+    """
+    below, above = lower <= 0, upper >= np.inf
+    bounded = ops.logical_not(below | above)
+    (first,) = within_support(below, lower)
+    (last,) = within_support(above, upper)
+    start, end = (k * _log_ratio(y, scale) for y in (first, last))
+    zero = ops.zeros_like(start)
+    width = k * log_ratio(first, last, bounded)
+    rise = ops.where(bounded, log_rise(width, ops.ones_like(width)), zero)
+    lost = start > math.log(float(finfo(start.dtype).max))
+    survived = ops.where(below, zero, ops.exp(ops.where(lost, zero, start)))
+    value = ops.where(above, zero, _log_died(end + rise)) - survived
+    return ops.where(lost & ops.logical_not(below), -np.inf, value)
+
+
+def _log_died(log_hazard: Tensor) -> Tensor:
+    """`log(1 - exp(-exp(log_hazard)))`"""
+    certain, rare = log_hazard > _FAR, log_hazard < -5.0
+    some = ops.where(certain | rare, ops.zeros_like(log_hazard), log_hazard)
+    value = log_rise(ops.exp(some), ops.ones_like(some))
+    # Here the hazard itself may underflow.
+    log_few = ops.where(rare, log_hazard, ops.full_like(log_hazard, -5.0))
+    few = ops.exp(log_few)
+    series = log_few - 0.5 * few + few * few * (1.0 / 24.0 - few * few * (1.0 / 2880.0))
+    value = ops.where(rare, series, value)
+    return ops.where(certain, ops.zeros_like(value), value)
 
 
 def _log_hazard(y: Tensor, scale: Tensor, k: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -189,6 +224,9 @@ class Weibull(Family):
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return _log_prob(self.align(y, params), *self.split(params))
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        return _log_interval(lower, upper, *self.split(params))
 
     def mean(self, params: Tensor) -> Tensor:
         scale, concentration = self.split(params)

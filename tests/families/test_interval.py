@@ -26,6 +26,16 @@ def laplace(y, loc, scale):
     return (tail, 1 - tail) if y < loc else (1 - tail, tail)
 
 
+def logistic(y, loc, scale):
+    z = (y - loc) / scale
+    return 1 / (1 + mp.exp(-z)), 1 / (1 + mp.exp(z))
+
+
+def weibull(y, scale, k):
+    hazard = (y / scale) ** k if y > 0 else mp.mpf(0)
+    return -mp.expm1(-hazard), mp.exp(-hazard)
+
+
 def log_normal(y, loc, scale):
     return normal(mp.log(y), loc, scale) if y > 0 else (mp.mpf(0), mp.mpf(1))
 
@@ -53,6 +63,11 @@ def positive(rng):
     return 10.0 ** rng.uniform(-2, 2)
 
 
+def low_positive(rng):
+    """A power of numbers from 1e-2 to 1e2 that does not overflow."""
+    return 10.0 ** rng.uniform(-1, 0.7)
+
+
 def share(rng):
     return rng.uniform(-3.0, -0.1)
 
@@ -61,6 +76,8 @@ def share(rng):
 TAILS = [
     (F.Normal(), normal, [real, positive], real),
     (F.Laplace(), laplace, [real, positive], real),
+    (F.Logistic(), logistic, [real, positive], real),
+    (F.Weibull(), weibull, [positive, low_positive], positive),
     (F.LogNormal(), log_normal, [real, positive], positive),
     (F.CensoredNormal(), censored_normal, [real, positive], positive),
     (
