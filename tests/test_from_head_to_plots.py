@@ -18,6 +18,8 @@ ARGUMENTS = {
     "NormalMixture": {"components": 2},
     "Quantiles": {"levels": [0.1, 0.5, 0.9]},
     "Interval": {"base": "normal"},
+    "ZeroInflated": {"base": "poisson"},
+    "Hurdle": {"base": "poisson"},
 }
 CONCRETE = [
     getattr(F, name)(**ARGUMENTS.get(name, {}))
