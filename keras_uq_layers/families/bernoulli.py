@@ -118,9 +118,10 @@ class Bernoulli(ClassFamily):
 
     def crps(self, y: Tensor, params: Tensor) -> Tensor:
         """The Brier score `(y - p)^2` of each output: `(..., D)`."""
-        one, _ = self._probabilities(params)
+        one, zero = self._probabilities(params)
         y = ops.cast(self.align(y, params), one.dtype)
-        return ops.square(y - one)
+        # `y - one`, with the digits of a small probability of either side.
+        return ops.square(y * zero - (1.0 - y) * one)
 
     def sample_from_noise(self, noise: Tensor, params: Tensor) -> Tensor:
         """Zeros and ones, without a gradient in `params`."""
