@@ -32,9 +32,11 @@ class FamilyLoss(keras.losses.Loss):
 
     Attributes:
         likelihood: Whether `values` reads `y` by `log_prob` alone.
+        summed: Whether `values` are sums over the outputs, and not means.
     """
 
     likelihood = False
+    summed = False
 
     def __init__(
         self,
@@ -61,12 +63,13 @@ class FamilyLoss(keras.losses.Loss):
             # Only on the host. In `fit` a target outside the support has a
             # loss of inf and no gradient.
             family.check_target(y_true, y_pred)
-        y, params, weights, mask, valid = scored(
+        rows = scored(
             family, y_true, y_pred, sample_weight, self.dtype, self.likelihood
         )
-        values = self.values(family, y, params)
-        if valid is not None:
-            values = ops.where(valid, values, ops.zeros_like(values))
+        values = self.values(family, rows.y, rows.params)
+        if rows.valid is not None:
+            values = ops.where(rows.valid, values, ops.zeros_like(values))
+        values, weights, mask = rows.of_positions(values, self.summed)
         return _keras.reduce_values(values, weights, mask, self.reduction, self.dtype)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
@@ -129,7 +132,10 @@ class NegativeLogLikelihood(FamilyLoss):
         y_true: Targets `(..., D)`, or `(...)` where `D` is 1.
         y_pred: Params `(..., P * D)`.
         sample_weight: Weights `(B,)`, `(B, 1)` or of the shape of the
-            positions; a weight of 0 excludes a position even if it is NaN.
+            positions; a weight of 0 excludes a position even if it is NaN. Where
+            `D` is above 1 and the outputs are independent, also one weight for
+            each output, `(..., D)`: it multiplies what that output adds to the
+            loss, and 0 excludes that output.
 
     Raises:
         ValueError: An unknown family, or another one than that of the head; a
@@ -151,6 +157,7 @@ class NegativeLogLikelihood(FamilyLoss):
     """
 
     likelihood = True
+    summed = True
 
     def __init__(
         self,
@@ -211,7 +218,10 @@ class CRPS(FamilyLoss):
         y_true: Targets `(..., D)`, or `(...)` where `D` is 1.
         y_pred: Params `(..., P * D)`.
         sample_weight: Weights `(B,)`, `(B, 1)` or of the shape of the
-            positions; a weight of 0 excludes a position even if it is NaN.
+            positions; a weight of 0 excludes a position even if it is NaN. Where
+            `D` is above 1 and the outputs are independent, also one weight for
+            each output, `(..., D)`: it multiplies what that output adds to the
+            loss, and 0 excludes that output.
 
     Raises:
         ValueError: An unknown family, or another one than that of the head;
@@ -265,7 +275,10 @@ class Pinball(FamilyLoss):
         y_true: Targets `(..., D)`, or `(...)` where `D` is 1.
         y_pred: Quantiles `(..., Q * D)`.
         sample_weight: Weights `(B,)`, `(B, 1)` or of the shape of the
-            positions; a weight of 0 excludes a position even if it is NaN.
+            positions; a weight of 0 excludes a position even if it is NaN. Where
+            `D` is above 1 and the outputs are independent, also one weight for
+            each output, `(..., D)`: it multiplies what that output adds to the
+            loss, and 0 excludes that output.
 
     Raises:
         ValueError: `levels` is empty, not increasing or outside of (0, 1), or

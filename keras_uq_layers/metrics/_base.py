@@ -12,6 +12,7 @@ from keras_uq_layers.families import Family
 from keras_uq_layers.numerics import at_least_float32
 from keras_uq_layers.reading import family_of_params
 from keras_uq_layers.reading import is_placeholder
+from keras_uq_layers.scoring import Scored
 from keras_uq_layers.scoring import scored
 
 
@@ -26,12 +27,14 @@ class FamilyMetric(keras.metrics.Metric):
             better, None where neither is. `EarlyStopping` and other callbacks
             of Keras read it when they are not given a `mode`.
         likelihood: Whether the metric reads `y` by `log_prob` alone.
+        summed: Whether it is a sum over the outputs, and not a mean.
         family: The given family, or None: that of the head which made the
             params.
     """
 
     direction: str | None = None
     likelihood = False
+    summed = False
 
     def __init__(self, family: Identifier, name: str, dtype: str | None) -> None:
         super().__init__(
@@ -52,31 +55,31 @@ class FamilyMetric(keras.metrics.Metric):
             y_true: Targets `(..., D)`, or `(...)` where `D` is 1.
             y_pred: Params `(..., P * D)`.
             sample_weight: Weights `(B,)`, `(B, 1)` or of the shape of the
-                positions, or None.
+                positions, or None. Where `D` is above 1 and the outputs are
+                independent, also one weight for each output, `(..., D)`: a mean
+                over positions or outputs is then one with these weights, times
+                `D` for a sum over the outputs.
         """
         if self.family is None and is_placeholder(y_pred):
             return
         family = family_of_params(y_pred, self._given)
-        y, params, weights, mask, _ = scored(
+        rows = scored(
             family, y_true, y_pred, sample_weight, self.dtype, self.likelihood
         )
+        weights = rows.weights
         if weights is None:
-            weights = ops.ones_like(params[..., 0])
-        if mask is not None:
-            weights = weights * ops.cast(mask, self.dtype)
-        self.accumulate(family, y, params, weights)
+            weights = ops.ones_like(rows.params[..., 0])
+        if rows.mask is not None:
+            weights = weights * ops.cast(rows.mask, self.dtype)
+        self.accumulate(family, rows._replace(weights=weights))
 
-    def accumulate(
-        self, family: Family, y: Tensor, params: Tensor, weights: Tensor
-    ) -> None:
+    def accumulate(self, family: Family, rows: Scored) -> None:
         """Adds a batch to the state.
 
         Args:
             family: The family that reads the params.
-            y: Tensor `(..., D)`.
-            params: Tensor `(..., P * D)`.
-            weights: Tensor `(...)`. Where it is 0, `y` and `params` are safe
-                numbers without a meaning.
+            rows: Targets, params and weights. Where a weight is 0, also by the
+                mask, targets and params are safe numbers without a meaning.
         """
         raise NotImplementedError
 
@@ -100,11 +103,10 @@ class MeanMetric(FamilyMetric):
         self.total = self.add_variable((), "zeros", name="total")
         self.count = self.add_variable((), "zeros", name="count")
 
-    def accumulate(
-        self, family: Family, y: Tensor, params: Tensor, weights: Tensor
-    ) -> None:
-        values = self.values(family, y, params)
-        values = ops.where(weights != 0, values, ops.zeros_like(values))
+    def accumulate(self, family: Family, rows: Scored) -> None:
+        values = self.values(family, rows.y, rows.params)
+        values = ops.where(rows.weights != 0, values, ops.zeros_like(values))
+        values, weights, _ = rows.of_positions(values, self.summed)
         self.total.assign_add(ops.sum(values * weights))
         self.count.assign_add(ops.sum(weights))
 

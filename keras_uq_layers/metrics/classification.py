@@ -11,6 +11,7 @@ from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.metrics._base import FamilyMetric
 from keras_uq_layers.metrics._base import MeanMetric
 from keras_uq_layers.registration import register
+from keras_uq_layers.scoring import Scored
 
 # Confidences are sorted into this many bins of equal width before the
 # adaptive bins are formed of them.
@@ -192,11 +193,10 @@ class ExpectedCalibrationError(FamilyMetric):
         # Rows: weight, confidence and accuracy, each a sum over the bin.
         self.sums = self.add_variable((3, self._cells), "zeros", name="sums")
 
-    def accumulate(
-        self, family: Family, y: Tensor, params: Tensor, weights: Tensor
-    ) -> None:
-        confidence, right = _of_classes(family).top_label(y, params)
-        weights = ops.broadcast_to(ops.expand_dims(weights, -1), ops.shape(confidence))
+    def accumulate(self, family: Family, rows: Scored) -> None:
+        confidence, right = _of_classes(family).top_label(rows.y, rows.params)
+        weights = ops.expand_dims(rows.weights, -1)
+        weights = ops.broadcast_to(weights, ops.shape(confidence))
         confidence, right, weights = (
             ops.reshape(t, (-1,)) for t in (confidence, right, weights)
         )

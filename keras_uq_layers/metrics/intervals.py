@@ -10,6 +10,7 @@ from keras_uq_layers.families import Family
 from keras_uq_layers.metrics._base import FamilyMetric
 from keras_uq_layers.metrics._base import MeanMetric
 from keras_uq_layers.registration import register
+from keras_uq_layers.scoring import Scored
 
 
 class IntervalMetric(MeanMetric):
@@ -218,11 +219,10 @@ class RegressionCalibrationError(FamilyMetric):
         self.below = self.add_variable((self.levels,), "zeros", name="below")
         self.count = self.add_variable((), "zeros", name="count")
 
-    def accumulate(
-        self, family: Family, y: Tensor, params: Tensor, weights: Tensor
-    ) -> None:
-        pit = ops.reshape(family.cdf(y, params), (-1,))
-        weights = ops.broadcast_to(ops.expand_dims(weights, -1), ops.shape(y))
+    def accumulate(self, family: Family, rows: Scored) -> None:
+        pit = ops.reshape(family.cdf(rows.y, rows.params), (-1,))
+        weights = ops.expand_dims(rows.weights, -1)
+        weights = ops.broadcast_to(weights, ops.shape(rows.y))
         weights = ops.reshape(weights, (-1,))
         below = ops.cast(pit[:, None] <= self._grid(), self.dtype)
         # A target that is not a number must show in the result.

@@ -40,6 +40,7 @@ class NegativeLogLikelihood(MeanMetric):
 
     direction = "down"
     likelihood = True
+    summed = True
 
     def __init__(
         self, family: Identifier = None, name: str = "nll", dtype: str | None = None
@@ -183,6 +184,8 @@ class PredictiveEntropy(MeanMetric):
     >>> round(float(metric.result()), 4)  # log(2)
     0.6931
     """
+
+    summed = True
 
     def __init__(
         self, family: Identifier = None, name: str = "entropy", dtype: str | None = None
