@@ -32,6 +32,7 @@ FILES = {
         "prediction/test_randomness.py",
         "prediction/test_several_outputs.py",
         "prediction/test_unknown_rows.py",
+        "test_targets.py",
     ],
 }
 

@@ -10,7 +10,11 @@ from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.numerics import within_support
 from keras_uq_layers.numerics.betainc import betainc_tails
+from keras_uq_layers.numerics.betainc import log_betainc_tails
 from keras_uq_layers.numerics.dtypes import between
+from keras_uq_layers.numerics.intervals import log_integral
+from keras_uq_layers.numerics.intervals import log_interval
+from keras_uq_layers.numerics.intervals import log_ratio
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import deviance
 from keras_uq_layers.numerics.saddle_point import stirling_error
@@ -44,6 +48,32 @@ def _cdf(
     """`betainc(alpha, beta, y)`"""
     y = between(y, 0.0, 1.0)
     return betainc_tails(alpha, beta, y, 1.0 - y, differentiable)[0]
+
+
+def _log_interval(lower: Tensor, upper: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """`log(F(upper) - F(lower))`; narrow intervals are integrated over the logit."""
+    lower = ops.where(lower <= 0, -np.inf, lower)
+    upper = ops.where(upper >= 1, np.inf, upper)
+    half = ops.full_like(alpha, 0.5)
+
+    def log_tails(y: Tensor) -> tuple[Tensor, Tensor]:
+        return log_betainc_tails(alpha, beta, y, 1.0 - y)
+
+    def log_mass(first: Tensor, last: Tensor, wanted: Tensor) -> Tensor:
+        first, last = ops.where(wanted, first, half), ops.where(wanted, last, half)
+        length = log_ratio(first, last, wanted)
+        length = length + log_ratio(1.0 - last, 1.0 - first, wanted)
+        start, rest = first[..., None], (1.0 - first)[..., None]
+
+        def log_density(t: Tensor) -> Tensor:
+            odds = start * ops.exp(t)
+            y = odds / (odds + rest)
+            density = _log_prob(y, alpha[..., None], beta[..., None])
+            return density + ops.log(y) + ops.log1p(-y)
+
+        return log_integral(log_density, length)
+
+    return log_interval(lower, upper, half, log_tails, log_mass)
 
 
 def _crps(y: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
@@ -118,6 +148,9 @@ class Beta(Family):
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return _log_prob(self.align(y, params), *self.split(params))
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        return _log_interval(lower, upper, *self.split(params))
 
     def mean(self, params: Tensor) -> Tensor:
         alpha, beta = self.split(params)

@@ -13,6 +13,10 @@ from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.numerics import within_support
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
+from keras_uq_layers.numerics.gammainc import log_gammainc_tails
+from keras_uq_layers.numerics.intervals import log_integral
+from keras_uq_layers.numerics.intervals import log_interval
+from keras_uq_layers.numerics.intervals import log_ratio
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import log1p_minus
 from keras_uq_layers.numerics.saddle_point import stirling_error
@@ -53,6 +57,25 @@ def _cdf(y: Tensor, mean: Tensor, k: Tensor, *, differentiable: bool = True) -> 
     x = smaller(k * divide(safe, mean), 1e30)
     inside = gammainc(k, x, differentiable)
     return ops.where(outside, ops.zeros_like(inside), inside)
+
+
+def _log_interval(lower: Tensor, upper: Tensor, mean: Tensor, k: Tensor) -> Tensor:
+    """`log(F(upper) - F(lower))`; narrow intervals are integrated over `log(y)`."""
+    lower = ops.where(lower <= 0, -np.inf, lower)
+
+    def log_tails(y: Tensor) -> tuple[Tensor, Tensor]:
+        return log_gammainc_tails(k, smaller(k * divide(y, mean), 1e30))
+
+    def log_mass(first: Tensor, last: Tensor, wanted: Tensor) -> Tensor:
+        start = ops.where(wanted, first, mean)[..., None]
+        centre, shape = mean[..., None], k[..., None]
+
+        def log_density(t: Tensor) -> Tensor:
+            return _log_prob(start * ops.exp(t), centre, shape) + ops.log(start) + t
+
+        return log_integral(log_density, log_ratio(first, last, wanted))
+
+    return log_interval(lower, upper, mean, log_tails, log_mass)
 
 
 def _crps(y: Tensor, mean: Tensor, k: Tensor) -> Tensor:
@@ -120,6 +143,9 @@ class Gamma(Family):
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return _log_prob(self.align(y, params), *self.split(params))
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        return _log_interval(lower, upper, *self.split(params))
 
     def mean(self, params: Tensor) -> Tensor:
         mean, _ = self.split(params)

@@ -10,7 +10,9 @@ from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.numerics import within_support
 from keras_uq_layers.numerics.betainc import betainc_tails
+from keras_uq_layers.numerics.betainc import log_betainc_tails
 from keras_uq_layers.numerics.dtypes import floor
+from keras_uq_layers.numerics.intervals import log_interval_of_counts
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import deviance
 from keras_uq_layers.numerics.saddle_point import stirling_error
@@ -90,6 +92,23 @@ def _cdf(
     return ops.where(below, ops.zeros_like(inside), inside)
 
 
+def _log_interval(
+    lower: Tensor, upper: Tensor, mean: Tensor, total_count: Tensor
+) -> Tensor:
+    trials = total_count + mean
+
+    def log_tails(count: Tensor) -> tuple[Tensor, Tensor]:
+        count = ops.stop_gradient(count + 1.0)
+        return log_betainc_tails(
+            total_count, count, total_count / trials, mean / trials
+        )
+
+    def log_prob(counts: Tensor) -> Tensor:
+        return _log_prob(counts, mean[..., None], total_count[..., None])
+
+    return log_interval_of_counts(lower, upper, log_tails, log_prob)
+
+
 @register("families.NegativeBinomial")
 class NegativeBinomial(Family):
     """Counts that scatter more than Poisson, params `[mean | total_count]`.
@@ -136,6 +155,9 @@ class NegativeBinomial(Family):
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return _log_prob(self.align(y, params), *self.split(params))
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        return _log_interval(lower, upper, *self.split(params))
 
     def mean(self, params: Tensor) -> Tensor:
         mean, _ = self.split(params)

@@ -10,6 +10,8 @@ from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.numerics.dtypes import floor
 from keras_uq_layers.numerics.dtypes import larger
+from keras_uq_layers.numerics.gammainc import log_gammainc_tails
+from keras_uq_layers.numerics.intervals import log_interval_of_counts
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import deviance
 from keras_uq_layers.numerics.saddle_point import stirling_error
@@ -45,6 +47,17 @@ def _cdf(y: Tensor, rate: Tensor, *, differentiable: bool = True) -> Tensor:
     one = ops.ones_like(count * rate)
     inside = gammaincc(ops.stop_gradient(count * one), rate * one, differentiable)
     return ops.where(below, ops.zeros_like(inside), inside)
+
+
+def _log_interval(lower: Tensor, upper: Tensor, rate: Tensor) -> Tensor:
+    def log_tails(count: Tensor) -> tuple[Tensor, Tensor]:
+        above, until = log_gammainc_tails(ops.stop_gradient(count + 1.0), rate)
+        return until, above
+
+    def log_prob(counts: Tensor) -> Tensor:
+        return _log_prob(counts, rate[..., None])
+
+    return log_interval_of_counts(lower, upper, log_tails, log_prob)
 
 
 def _crps(y: Tensor, rate: Tensor) -> Tensor:
@@ -111,6 +124,9 @@ class Poisson(Family):
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return _log_prob(self.align(y, params), *self.split(params))
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        return _log_interval(lower, upper, *self.split(params))
 
     def mean(self, params: Tensor) -> Tensor:
         (rate,) = self.split(params)

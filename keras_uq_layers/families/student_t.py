@@ -15,10 +15,16 @@ from keras_uq_layers.numerics import log_beta
 from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.numerics.betainc import betainc_tails
+from keras_uq_layers.numerics.betainc import log_betainc_tails
 from keras_uq_layers.numerics.division import half_difference
+from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
+from keras_uq_layers.numerics.intervals import log1m_exp
+from keras_uq_layers.numerics.intervals import log_integral
+from keras_uq_layers.numerics.intervals import log_interval
 from keras_uq_layers.numerics.normal import Phi
+from keras_uq_layers.numerics.normal import log_ndtr
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import log1p_minus
 from keras_uq_layers.numerics.saddle_point import stirling_error
@@ -127,6 +133,74 @@ def _cdf(
     return ops.where(centre, line, outer)
 
 
+def _log_interval(
+    lower: Tensor, upper: Tensor, loc: Tensor, scale: Tensor, df: Tensor
+) -> Tensor:
+    """`log(F(upper) - F(lower))`"""
+
+    def log_tails(y: Tensor) -> tuple[Tensor, Tensor]:
+        return _log_tails(y, loc, scale, df)
+
+    def log_mass(first: Tensor, last: Tensor, wanted: Tensor) -> Tensor:
+        one = ops.ones_like(loc)
+        start = ops.where(wanted, first, loc)[..., None]
+        length = ops.where(wanted, last - first, one)
+        length = larger(length, float(finfo(length.dtype).tiny))
+        centre, width = loc[..., None], ops.where(wanted, scale, one)[..., None]
+
+        def log_density(t: Tensor) -> Tensor:
+            return _log_prob(start + t, centre, width, df[..., None])
+
+        return log_integral(log_density, length)
+
+    return log_interval(lower, upper, loc, log_tails, log_mass)
+
+
+def _log_tails(
+    y: Tensor, loc: Tensor, scale: Tensor, df: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`log F` and `log(1 - F)`, by the methods of `_cdf`."""
+    difference, half_scale = half_difference(y, loc, scale)
+    one = ops.ones_like(difference)
+    root = ops.sqrt(df)
+    distance = ops.abs(difference)
+    log_t = ops.log(larger(distance, float(finfo(one.dtype).tiny)))
+    log_t = log_t - ops.log(half_scale) - ops.log(root)
+    centre = distance * ops.sqrt(1.0 + 1.0 / df) < 1e-4 * half_scale
+    many, remote = df > _MANY, log_t > math.log(1e9)
+    # At the centre, a straight line.
+    near = divide(ops.where(centre, difference, 0.0 * one), half_scale)
+    density = ops.exp(_log_prob(near, 0.0 * one, one, df))
+    line = near * density
+    # Many degrees of freedom.
+    usual = ops.logical_not(centre | remote)
+    z = divide(ops.where(usual, distance, half_scale), half_scale)
+    normal = ops.where(many & usual, z, one)
+    expanded = log_ndtr(-_hill(normal, ops.where(many, df, _MANY * one)))
+    few = ops.where(many, one, df)
+    t = ops.where(many, one, z / root)
+    wide = t > 1.0
+    u = ops.where(wide, 1.0 / ops.where(wide, t, one), t)
+    lesser, greater = u * u / (1.0 + u * u), 1.0 / (1.0 + u * u)
+    tail, _ = log_betainc_tails(
+        0.5 * few,
+        0.5 * one,
+        ops.where(wide, lesser, greater),
+        ops.where(wide, greater, lesser),
+    )
+    tail = ops.where(many, expanded, tail - math.log(2.0))
+    power = -df * ops.where(remote, log_t, one) - ops.log(df)
+    power = power - log_beta(0.5 * df, 0.5 * one)
+    tail = ops.where(remote, power, tail)
+    rest = log1m_exp(tail)
+    below = difference < 0
+    under, over = ops.where(below, tail, rest), ops.where(below, rest, tail)
+    return (
+        ops.where(centre, ops.log(0.5 + line), under),
+        ops.where(centre, ops.log(0.5 - line), over),
+    )
+
+
 def _fast_cdf(z: Tensor, df: Tensor) -> Tensor:
     """The distribution function by a kernel of the backend, without gradients."""
     square = smaller(z * z, 1e30)
@@ -148,8 +222,12 @@ def _hill(z: Tensor, df: Tensor) -> Tensor:
     a = df - 0.5
     b = 48.0 * a * a
     y = a * _log1p_square(z, 0.0, ops.ones_like(z), df)
-    correction = ((-0.4 * y - 3.3) * y - 24.0) * y - 85.5
-    correction = correction / (0.8 * y * y + 100.0 + b) + y + 3.0
+    # Numerator and denominator over the square of y, where that would overflow.
+    unit = 1.0 / larger(y, 1.0)
+    part = y * unit
+    correction = ((-0.4 * y - 3.3) * part - 24.0 * unit) * part - 85.5 * unit * unit
+    correction = correction / (0.8 * part * part + (100.0 + b) * unit * unit)
+    correction = correction + y + 3.0
     # The square root has no gradient at 0, where the value is not used.
     return ops.sqrt(larger(y, 1e-30)) * (1.0 + correction / b)
 
@@ -278,6 +356,9 @@ class StudentT(LocationScale):
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return _log_prob(self.align(y, params), *self._read(params))
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        return _log_interval(lower, upper, *self._read(params))
 
     def mean(self, params: Tensor) -> Tensor:
         if self.df is not None and self.df <= 1:

@@ -5,9 +5,11 @@ from keras import ops
 
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics.dtypes import between
+from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.intervals import log1m_exp
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import deviance
 from keras_uq_layers.numerics.saddle_point import log1p_minus
@@ -88,15 +90,12 @@ def betainc_tails(
     edge = at_zero | at_one
     x = ops.where(edge, 0.5 * one, x)
     complement = ops.where(edge, 0.5 * one, complement)
-    # The fraction converges fast below the mean: take the tail there. Written
-    # without a + b, in which the smaller of the two would be lost.
-    swap = x * (b + 1.0) > complement * (a + 1.0)
-    p, q = ops.where(swap, b, a), ops.where(swap, a, b)
-    t, rest = ops.where(swap, complement, x), ops.where(swap, x, complement)
+    swap, p, q, t, rest = _swapped(a, b, x, complement)
     if not differentiable and has_betainc():
         small = betainc_value(p, q, t, rest)
     else:
-        small = _small_tail(p, q, t, rest)
+        log_front, factor = _small_tail(p, q, t, rest)
+        small = between(ops.exp(log_front) * factor, 0.0, 1.0)
     large = 1.0 - small
     lower, upper = ops.where(swap, large, small), ops.where(swap, small, large)
     zero = ops.zeros_like(lower)
@@ -105,7 +104,53 @@ def betainc_tails(
     return lower, upper
 
 
-def _small_tail(p: Tensor, q: Tensor, t: Tensor, rest: Tensor) -> Tensor:
+def log_betainc_tails(
+    a: Tensor, b: Tensor, x: Tensor, complement: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logarithms of both tails, see `betainc_tails`.
+
+    Accurate where a tail underflows, and where it is close to 1.
+
+    Args:
+        a: Positive tensor.
+        b: Positive tensor.
+        x: Tensor inside (0, 1).
+        complement: `1 - x`, given as it is known best.
+
+    Returns:
+        Two tensors of the broadcast shape, float32 or wider.
+
+    Example:
+
+    >>> lower, upper = log_betainc_tails(200.0, 1.0, 0.001, 0.999)
+    >>> round(float(lower), 2), float(upper)
+    (-1381.55, -0.0)
+    """
+    a, b, x, complement = widen(a, b, x, complement)
+    one = ops.ones_like(a + b + x + complement)
+    a, b, x, complement = a * one, b * one, x * one, complement * one
+    swap, p, q, t, rest = _swapped(a, b, x, complement)
+    log_front, factor = _small_tail(p, q, t, rest)
+    log_small = smaller(log_front + ops.log(factor), 0.0)
+    log_large = log1m_exp(log_small)
+    lower = ops.where(swap, log_large, log_small)
+    return lower, ops.where(swap, log_small, log_large)
+
+
+def _swapped(a: Tensor, b: Tensor, x: Tensor, complement: Tensor) -> tuple:
+    """Whether to take the tail of `1 - x`, and the arguments of the one taken.
+
+    The fraction converges fast below the mean: take the tail there.
+    """
+    # Written without a + b, in which the smaller of the two would be lost.
+    swap = x * (b + 1.0) > complement * (a + 1.0)
+    p, q = ops.where(swap, b, a), ops.where(swap, a, b)
+    t, rest = ops.where(swap, complement, x), ops.where(swap, x, complement)
+    return swap, p, q, t, rest
+
+
+def _small_tail(p: Tensor, q: Tensor, t: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+    """The tail `exp(log_front) * factor`."""
     total = p + q
     # log(t^p rest^q / B(p, q)), as in the density of the beta; total * t - p without
     # its cancellation.
@@ -125,24 +170,33 @@ def _small_tail(p: Tensor, q: Tensor, t: Tensor, rest: Tensor) -> Tensor:
     fraction = _fraction(a, b, x, y) / a
     a, b = (ops.where(large, v, _LARGE * one) for v in (p, q))
     x, y = (ops.where(large, v, half) for v in (t, rest))
-    factor = ops.where(large, _integral(a, b, x, y), fraction)
-    return between(ops.exp(log_front) * factor, 0.0, 1.0)
+    return log_front, ops.where(large, _integral(a, b, x, y), fraction)
 
 
 def _integral(p: Tensor, q: Tensor, t: Tensor, rest: Tensor) -> Tensor:
-    """The integral from 0 to t of the density, relative to that at t."""
-    slope = ((p - 1.0) * rest - (q - 1.0) * t) / (t * rest)
-    curvature = (p - 1.0) / (t * t) + (q - 1.0) / (rest * rest)
+    """The integral from 0 to t of the density, relative to that at t.
+
+    All steps, slopes and curvatures are in units of `t`.
+    """
+    odds = t / rest
+    slope = (p - 1.0) - (q - 1.0) * odds
+    curvature = (p - 1.0) + (q - 1.0) * odds * odds
+    # A straight line, in which the curvature is lost.
+    steep = slope * slope > 16.0 / float(finfo(t.dtype).eps) * curvature
+    steep = steep & (slope > 0)
+    line = 1.0 / (ops.where(steep, slope, ops.ones_like(t)) * rest)
+    slope = ops.where(steep, ops.zeros_like(t), slope)
     steepness = larger(slope, 0.0)
     root = ops.sqrt(ops.square(steepness) + 2.0 * _REACH * curvature)
-    reach = ops.stop_gradient(smaller(2.0 * _REACH / (steepness + root), t))
+    reach = ops.stop_gradient(smaller(2.0 * _REACH / (steepness + root), 1.0))
     nodes = ops.convert_to_tensor(0.5 * (_NODES + 1.0), t.dtype)
     weights = ops.convert_to_tensor(0.5 * _WEIGHTS, t.dtype)
     steps = reach[..., None] * nodes
-    p, q, t, edge, slope = (v[..., None] for v in (p, q, t, rest, slope))
-    exponent = (p - 1.0) * log1p_minus(-steps / t) - slope * steps
-    exponent = exponent + (q - 1.0) * log1p_minus(steps / edge)
-    return reach / (t * edge)[..., 0] * ops.sum(weights * ops.exp(exponent), axis=-1)
+    p, q, odds, slope = (v[..., None] for v in (p, q, odds, slope))
+    exponent = (p - 1.0) * log1p_minus(-steps) - slope * steps
+    exponent = exponent + (q - 1.0) * log1p_minus(steps * odds)
+    integral = reach / rest * ops.sum(weights * ops.exp(exponent), axis=-1)
+    return ops.where(steep, line, integral)
 
 
 def _fraction(p: Tensor, q: Tensor, t: Tensor, rest: Tensor) -> Tensor:

@@ -6,9 +6,11 @@ from keras import ops
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics import special
 from keras_uq_layers.numerics.dtypes import between
+from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.intervals import log1m_exp
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import deviance
 from keras_uq_layers.numerics.saddle_point import log1p_minus
@@ -86,31 +88,73 @@ def gammaincc(a: Tensor, x: Tensor, differentiable: bool = True) -> Tensor:
     return _tails(a, x)[1]
 
 
+def log_gammainc_tails(a: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Logarithms of both tails, `gammainc(a, x)` and `gammaincc(a, x)`.
+
+    Accurate where a tail underflows, and where it is close to 1.
+
+    Args:
+        a: Tensor of shapes, positive, float32 or float64.
+        x: Tensor of limits, positive.
+
+    Returns:
+        Two tensors of the broadcast shape.
+
+    Example:
+
+    >>> lower, upper = log_gammainc_tails(1.0, 1000.0)
+    >>> float(lower), float(upper)
+    (-0.0, -1000.0)
+    """
+    a, x = widen(a, x)
+    one = ops.ones_like(a * x)
+    a, x = a * one, x * one
+    log_front, factor, upper = _small_tail(a, x)
+    log_small = smaller(log_front + ops.log(factor), 0.0)
+    log_large = log1m_exp(log_small)
+    lower = ops.where(upper, log_large, log_small)
+    higher = ops.where(upper, log_small, log_large)
+    rare = _is_rare(a, x)
+    half = 0.5 * one
+    tail = _rare_tail(ops.where(rare, a, half), ops.where(rare, x, half))
+    return lower, ops.where(rare, ops.log(tail), higher)
+
+
 def _tails(a: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     one = ops.ones_like(a * x)
     a, x = a * one, x * one
     at_zero = x <= 0
     x = ops.where(at_zero, one, x)
+    log_front, factor, upper = _small_tail(a, x)
+    # Both factors are finite, their product at most 1.
+    small = smaller(ops.exp(log_front) * factor, 1.0)
+    lower = ops.where(upper, 1.0 - small, small)
+    higher = ops.where(upper, small, 1.0 - small)
+    # Below a shape of 1/2 the upper tail is small from 0 on: 1 - lower has lost it.
+    rare = _is_rare(a, x)
+    half = 0.5 * one
+    tail = _rare_tail(ops.where(rare, a, half), ops.where(rare, x, half))
+    higher = ops.where(rare, tail, higher)
+    zero = ops.zeros_like(one)
+    return ops.where(at_zero, zero, lower), ops.where(at_zero, one, higher)
+
+
+def _is_rare(a: Tensor, x: Tensor) -> Tensor:
+    return (a < 0.5) & (x <= 1.0)
+
+
+def _small_tail(a: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The tail that a sum gives, `exp(log_front) * factor`, and if it is the upper."""
+    one = ops.ones_like(x)
     # log(x^a exp(-x) / Gamma(a)), as in the density.
     log_front = 0.5 * ops.log(a) - deviance(a, x) - stirling_error(a) - HALF_LOG_TWO_PI
-    front = ops.exp(log_front)
     upper = (x > a) & (x > 1.0)
     summed = ops.logical_not(upper) & (a < _LARGE)
     # Each method gets arguments at which it converges.
     series = _series(ops.where(summed, a, one), ops.where(summed, x, one))
     safe_a, safe_x = ops.where(summed, _LARGE * one, a), ops.where(summed, one, x)
     integral = _integral(safe_a, safe_x, upper)
-    # Both factors are finite, their product at most 1.
-    small = smaller(front * ops.where(summed, series / a, integral), 1.0)
-    lower = ops.where(upper, 1.0 - small, small)
-    higher = ops.where(upper, small, 1.0 - small)
-    # Below a shape of 1/2 the upper tail is small from 0 on: 1 - lower has lost it.
-    rare = (a < 0.5) & (x <= 1.0)
-    half = 0.5 * one
-    tail = _rare_tail(ops.where(rare, a, half), ops.where(rare, x, half))
-    higher = ops.where(rare, tail, higher)
-    zero = ops.zeros_like(one)
-    return ops.where(at_zero, zero, lower), ops.where(at_zero, one, higher)
+    return log_front, ops.where(summed, series / a, integral), upper
 
 
 def _series(a: Tensor, x: Tensor) -> Tensor:
@@ -139,6 +183,10 @@ def _integral(a: Tensor, x: Tensor, upper: Tensor) -> Tensor:
     one = ops.ones_like(x)
     sign = ops.where(upper, one, -one)
     slope = sign * (x - (a - 1.0))
+    # A straight line, in which the curvature is lost.
+    steep = slope * slope > 16.0 / float(finfo(x.dtype).eps) * larger(a, 1.0)
+    line = 1.0 / ops.where(steep, slope, one)
+    slope = ops.where(steep, one, slope)
     steepness = between(ops.stop_gradient(slope), 0.0, 1e15)
     curvature = larger(ops.stop_gradient(a) - 1.0, 0.0)
     # Downwards the logarithm falls at least as a parabola does; upwards its
@@ -153,4 +201,5 @@ def _integral(a: Tensor, x: Tensor, upper: Tensor) -> Tensor:
     steps = reach[..., None] * nodes
     exponent = (a - 1.0)[..., None] * log1p_minus(sign[..., None] * steps)
     exponent = exponent - slope[..., None] * steps
-    return reach * ops.sum(weights * ops.exp(exponent), axis=-1)
+    integral = reach * ops.sum(weights * ops.exp(exponent), axis=-1)
+    return ops.where(steep, line, integral)
