@@ -255,4 +255,15 @@ CASES = [
         {"units": 4, "kl_weight": 0.01, "posterior": "kronecker"},
         expect={"trainable": 5, **DENSE_VARIATIONAL},
     ),
+    Case(
+        "OrdinalHead",
+        {"classes": 4},
+        expect={"trainable": 3, "non_trainable": 0, "half_precision_output": False},
+    ),
+    Case(
+        "OrdinalHead",
+        {"classes": 2, "link": "normal"},
+        (4, 2, 3),
+        expect={"trainable": 2, "non_trainable": 0, "half_precision_output": False},
+    ),
 ]

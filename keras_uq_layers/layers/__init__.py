@@ -12,6 +12,7 @@ from keras_uq_layers.layers.distribution_head import DistributionHead
 from keras_uq_layers.layers.mc_dropout import MCDropout
 from keras_uq_layers.layers.normal_likelihood import NormalLikelihood
 from keras_uq_layers.layers.normal_sampling import NormalSampling
+from keras_uq_layers.layers.ordinal_head import OrdinalHead
 from keras_uq_layers.layers.random_fourier_features import RandomFourierFeatures
 from keras_uq_layers.layers.spatial_mc_dropout import SpatialMCDropout1D
 from keras_uq_layers.layers.spatial_mc_dropout import SpatialMCDropout2D
@@ -30,6 +31,7 @@ __all__ = [
     "MCDropout",
     "NormalLikelihood",
     "NormalSampling",
+    "OrdinalHead",
     "RandomFourierFeatures",
     "Variational",
     "SpatialMCDropout1D",
