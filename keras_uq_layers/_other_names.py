@@ -94,6 +94,7 @@ TABLE: dict[str, dict[str, str]] = {
         "GMM": _MIXTURE,
         "Quantiles": _QUANTILES,
         "Quantile": _QUANTILES,
+        "Interval": '`uq.families.Interval("normal")`',
         "Point": '`"point"`, `uq.families.Point()`',
         **dict.fromkeys(
             (
