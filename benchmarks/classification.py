@@ -13,8 +13,9 @@ calibration error (ECE, 15 bins of equal width) on known test rows, both before
 and after `TemperatureScaling`, fitted on validation rows; and the area under
 the ROC curve (AUROC) with which the entropy, and the mutual information, tells
 unknown rows from known ones: 0.5 is guessing, 1 is perfect. A deterministic
-network has no mutual information (nan). Mean and standard error over seeds
-(split, initial weights). Everything is fixed in advance, the
+network has no mutual information (nan). `uq.novelty` scores the rows by the
+deterministic network, too, in a column of its own. Mean and standard error over
+seeds (split, initial weights). Everything is fixed in advance, the
 same for all methods and both sets; no row of a test part chooses anything.
 """
 
@@ -31,10 +32,10 @@ from sklearn.model_selection import train_test_split
 
 import keras_uq_layers as uq
 
-WIDTH, RATE, MEMBERS, PASSES = 64, 0.2, 5, 50
+WIDTH, RATE, MEMBERS, PASSES, FEATURES = 64, 0.2, 5, 50, 32
 COLUMNS = (
     "accuracy", "NLL", "NLL, scaled", "ECE", "ECE, scaled",
-    "AUROC entropy", "AUROC MI",
+    "AUROC entropy", "AUROC MI", "AUROC score",
 )  # fmt: skip
 
 
@@ -74,6 +75,31 @@ def plain():
     return [keras.layers.Dense(WIDTH, "relu")]
 
 
+def distance_aware(classes):
+    """A residual network that keeps distances, with random features on top."""
+
+    def bounded(layer):
+        return keras.layers.SpectralNormalization(layer)
+
+    def build(size):
+        inputs = keras.Input((size,))
+        h = bounded(keras.layers.Dense(WIDTH))(inputs)
+        for _ in range(2):
+            change = bounded(keras.layers.Dense(WIDTH, "relu"))(h)
+            h = keras.layers.Add()([h, change])
+        features = uq.RandomFourierFeatures(FEATURES, name="random_features", seed=0)
+        head = uq.DistributionHead(classes, "categorical")
+        return keras.Model(inputs, head(features(h)))
+
+    return build
+
+
+def adapt(model, x):
+    """Tells the random features the distances of the rows."""
+    layer = model.get_layer("random_features")
+    layer.adapt(keras.Model(model.input, layer.input).predict(x, verbose=0))
+
+
 def with_dropout():
     return [keras.layers.Dense(WIDTH, "relu"), uq.MCDropout(RATE)]
 
@@ -90,7 +116,7 @@ def with_random_weights(kl_weight):
     return lambda: [uq.DenseVariational(WIDTH, "relu", kl_weight=kl_weight)]
 
 
-def methods(classes, rows):
+def methods(classes, rows, size):
     """Name of each method to a function that returns its model."""
     return {
         "deterministic": lambda: network(classes, plain),
@@ -98,6 +124,10 @@ def methods(classes, rows):
         "concrete dropout": lambda: network(classes, with_concrete_dropout(1 / rows)),
         "variational": lambda: network(classes, with_random_weights(1 / rows)),
         "ensemble": lambda: uq.Ensemble(lambda: network(classes, plain), MEMBERS),
+        "Laplace": lambda: network(classes, plain),
+        "random features, Laplace": lambda: distance_aware(classes)(size),
+        "feature density": lambda: network(classes, plain),
+        "energy": lambda: network(classes, plain),
     }
 
 
@@ -163,6 +193,28 @@ def scores(model, data, seed):
     )
 
 
+def novelty(name, model, data):
+    """AUROC of a score of `uq.novelty`, nan for the other methods."""
+    if name == "feature density":
+        density = uq.novelty.FeatureDensity(model).fit(*data["train"], verbose=0)
+
+        def score(x):
+            return density.score(x, verbose=0)
+
+    elif name == "energy":
+
+        def score(x):
+            return keras.ops.convert_to_numpy(
+                uq.novelty.energy(model.predict(x, verbose=0))
+            )
+
+    else:
+        return np.nan
+    parts = [score(x) for x in (data["test"][0], data["unknown"])]
+    truth = np.repeat([0, 1], [len(part) for part in parts])
+    return roc_auc_score(truth, np.concatenate(parts))
+
+
 def table(results):
     """Markdown rows, mean and standard error over the seeds."""
     yield "| method | " + " | ".join(COLUMNS) + " |"
@@ -180,13 +232,20 @@ def run(make_data, seeds, epochs, chosen=None):
     for seed in range(seeds):
         data = make_data(seed)
         rows, classes = len(data["train"][0]), data["train"][1].max() + 1
-        for name, build in methods(classes, rows).items():
+        size = data["train"][0].shape[1]
+        for name, build in methods(classes, rows, size).items():
             if chosen and name not in chosen:
                 continue
             keras.utils.set_random_seed(seed)
             model = build()
+            if "random features" in name:
+                adapt(model, data["train"][0])
             train(model, data, epochs)
-            results.setdefault(name, []).append(scores(model, data, seed))
+            if "Laplace" in name:
+                model = uq.to_laplace(model, *data["train"], verbose=0)
+            results.setdefault(name, []).append(
+                (*scores(model, data, seed), novelty(name, model, data))
+            )
             print(f"seed {seed}: {name}", flush=True)
             keras.backend.clear_session()
     return results

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_uq_layers import arguments
 from keras_uq_layers.doctor import data
+from keras_uq_layers.doctor import far_away
 from keras_uq_layers.doctor import finiteness
 from keras_uq_layers.doctor import heldout
 from keras_uq_layers.doctor import kl
@@ -19,7 +20,7 @@ from keras_uq_layers.doctor.findings import Finding
 from keras_uq_layers.doctor.findings import Findings
 
 # Each module lists its own checks, functions from the context to findings.
-_MODULES = (data, shapes, finiteness, losses, kl, sampling, heldout)
+_MODULES = (data, shapes, finiteness, losses, kl, sampling, heldout, far_away)
 
 
 def diagnose(
@@ -61,6 +62,7 @@ def diagnose(
     - randomness and saving: `no-seed-generator`, `not-registered`,
       `no-config`, and, notes, `samples-at-inference`,
       `deterministic-at-inference`;
+    - far outside of the batch, a note: `blind-far-away`;
     - with `validation_data`: `over-confident`, `variance-collapse`;
     - a note, `check-skipped`: code of the model or the loss raised an error
       where a check called it again.
