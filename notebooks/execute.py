@@ -16,8 +16,13 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# What the libraries themselves write at the start of a process.
-STARTUP = re.compile(r"^(WARNING: All log messages before absl|[IWE]\d{4} ).*\n?", re.M)
+# What the libraries themselves write: at the start of a process, and where one
+# notebook calls many models.
+STARTUP = re.compile(
+    r"^(WARNING: All log messages before absl|[IWE]\d{4} "
+    r"|WARNING:tensorflow:\d+ out of the last ).*\n?",
+    re.M,
+)
 
 
 def execute(path, seconds=None):

@@ -85,8 +85,8 @@ def faults(notebook):
         yield f"metadata of an editor: {sorted(notebook.metadata)}"
 
 
-def test_there_are_eight():
-    assert [path.stem[0] for path in NOTEBOOKS] == list("12345678")
+def test_there_are_nine():
+    assert [path.stem[0] for path in NOTEBOOKS] == list("123456789")
 
 
 @pytest.mark.slow
