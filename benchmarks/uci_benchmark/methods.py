@@ -92,9 +92,9 @@ METHODS = {
         [plain("", lambda: uq.ConstantVarianceHead(1, trainable_scale=True))],
     ),
     "normal": Method("`DistributionHead`, normal", [NORMAL]),
-    "natural": Method(
-        '`DistributionHead`, normal, `parameterization="natural"`',
-        [plain("", lambda: uq.DistributionHead(1, parameterization="natural"))],
+    "signal_to_noise": Method(
+        '`DistributionHead`, normal, `parameterization="signal_to_noise"`',
+        [plain("", lambda: uq.DistributionHead(1, parameterization="signal_to_noise"))],
     ),
     "beta_nll": Method(
         "`DistributionHead`, normal, `beta=0.5`", [NORMAL._replace(beta=0.5)]
