@@ -18,6 +18,8 @@ from keras_uq_layers.registration import register
 
 # In NumPy, the probability of a zero stays above 0.
 _LOWEST_LOGIT = -700.0
+# The logarithm of the probability of what cannot be.
+_NOTHING = -1e30
 
 
 def _log_with_zero(log_part: Tensor, logit: Tensor) -> Tensor:
@@ -91,6 +93,10 @@ class ExtraZeros(Family):
         """Of a positive number among the counts, from that of the base family."""
         raise NotImplementedError
 
+    def _log_count_interval(self, lower: Tensor, upper: Tensor, base: Tensor) -> Tensor:
+        """The log probability that a count lies between two ends."""
+        raise NotImplementedError
+
     def _count_moments(self, base: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and mean square of the counts."""
         raise NotImplementedError
@@ -121,6 +127,12 @@ class ExtraZeros(Family):
         value = ops.where(y <= 0, self._log_zero(base, logit), positive)
         outside = self.outside_support(y) | (y >= np.inf)
         return ops.where(outside, ops.full_like(value, -np.inf), value)
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        base, logit = self._read(params)
+        counts = self._log_count_interval(lower, upper, base)
+        positive = counts - ops.softplus(logit)
+        return ops.where(lower <= 0, _log_with_zero(counts, logit), positive)
 
     def mean(self, params: Tensor) -> Tensor:
         base, logit = self._read(params)
@@ -223,6 +235,9 @@ class ZeroInflated(ExtraZeros):
     def _log_counts(self, log_prob: Tensor, base: Tensor) -> Tensor:
         return log_prob
 
+    def _log_count_interval(self, lower: Tensor, upper: Tensor, base: Tensor) -> Tensor:
+        return self.base.log_interval_prob(lower, upper, base)
+
     def _count_moments(self, base: Tensor) -> tuple[Tensor, Tensor]:
         mean = self.base.mean(base)
         return mean, self.base.variance(base) + ops.square(mean)
@@ -290,6 +305,15 @@ class Hurdle(ExtraZeros):
 
     def _log_counts(self, log_prob: Tensor, base: Tensor) -> Tensor:
         return log_prob - _log_complement(self._log_none(base))
+
+    def _log_count_interval(self, lower: Tensor, upper: Tensor, base: Tensor) -> Tensor:
+        nothing, whole = upper < 1, (lower <= 1) & (upper >= np.inf)
+        first, last = larger(lower, 1.0), ops.where(nothing, np.inf, upper)
+        value = self.base.log_interval_prob(first, last, base)
+        value = value - _log_complement(self._log_none(base))
+        value = ops.where(whole, ops.zeros_like(value), value)
+        # So little that it changes no sum, with a finite slope.
+        return ops.where(nothing, ops.full_like(value, _NOTHING), value)
 
     def _count_moments(self, base: Tensor) -> tuple[Tensor, Tensor]:
         some = ops.exp(_log_complement(self._log_none(base)))

@@ -69,6 +69,29 @@ def test_against_sums_over_scipy(family):
         np.testing.assert_allclose(ratio, mass[:, count + 1] / mass[:, count], 1e-9)
 
 
+@needs_float64
+@each_family
+def test_intervals_against_sums_over_scipy(family):
+    mass, params = mass_of(family), params_of(family)
+    for first, last in ((0, 0), (0, 3), (1, 1), (1, np.inf), (2, 5), (0, np.inf)):
+        lower, upper = (np.full((3, 1), float(end)) for end in (first, last))
+        log_prob = to_numpy(family.log_interval_prob(lower, upper, params))[:, 0]
+        inside = (first <= COUNTS) & (last >= COUNTS)
+        expected = np.log(mass[:, inside].sum(axis=1))
+        np.testing.assert_allclose(log_prob, expected, rtol=1e-8, atol=1e-9)
+
+
+@each_family
+def test_a_missing_count_has_no_gradient(family):
+    params = params_of(family).astype("float32")
+    line = np.full((3, 1), np.inf, "float32")
+    value, (gradient,) = value_and_gradients(
+        lambda p: family.log_interval_prob(-line, line, p), params
+    )
+    assert (value == 0).all()
+    assert (gradient == 0).all()
+
+
 @pytest.mark.parametrize("family", [F.ZeroInflated("poisson"), F.Hurdle("poisson")])
 def test_the_crps_is_a_sum(family):
     params = params_of(family).astype("float32")
