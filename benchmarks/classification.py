@@ -20,6 +20,7 @@ same for all methods and both sets; no row of a test part chooses anything.
 """
 
 import argparse
+import math
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -32,7 +33,7 @@ from sklearn.model_selection import train_test_split
 
 import keras_uq_layers as uq
 
-WIDTH, RATE, MEMBERS, PASSES, FEATURES = 64, 0.2, 5, 50, 32
+WIDTH, RATE, MEMBERS, PASSES, FEATURES = 64, 0.2, 5, 50, 1024
 COLUMNS = (
     "accuracy", "NLL", "NLL, scaled", "ECE", "ECE, scaled",
     "AUROC entropy", "AUROC MI", "AUROC score",
@@ -88,8 +89,10 @@ def distance_aware(classes):
             change = bounded(keras.layers.Dense(WIDTH, "relu"))(h)
             h = keras.layers.Add()([h, change])
         features = uq.RandomFourierFeatures(FEATURES, name="random_features", seed=0)
+        # Their scale of sqrt(2 / FEATURES) is too small for this learning rate.
+        larger = keras.layers.Rescaling(math.sqrt(FEATURES / 2) / 4)
         head = uq.DistributionHead(classes, "categorical")
-        return keras.Model(inputs, head(features(h)))
+        return keras.Model(inputs, head(larger(features(h))))
 
     return build
 
@@ -223,7 +226,10 @@ def table(results):
         rows = np.array(rows)
         mean = rows.mean(axis=0)
         error = rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
-        cells = [f"{m:.3f} ± {e:.3f}" for m, e in zip(mean, error, strict=True)]
+        cells = [
+            f"{m:.3f} ± {e:.3f}" if np.isfinite(m) else "nan"
+            for m, e in zip(mean, error, strict=True)
+        ]
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 
