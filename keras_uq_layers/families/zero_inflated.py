@@ -129,6 +129,7 @@ class ExtraZeros(Family):
         return ops.where(outside, ops.full_like(value, -np.inf), value)
 
     def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        lower, upper = widen(lower, upper)
         base, logit = self._read(params)
         counts = self._log_count_interval(lower, upper, base)
         positive = counts - ops.softplus(logit)
