@@ -1,4 +1,3 @@
-import math
 
 import numpy as np
 from keras import ops
@@ -10,10 +9,10 @@ from keras_uq_layers._typing import Identifier
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._base import Family
 from keras_uq_layers.families._classes import ClassFamily
-from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
+from keras_uq_layers.numerics.intervals import log1m_exp
 from keras_uq_layers.registration import register
 
 # In NumPy, the probability of a zero stays above 0.
@@ -32,16 +31,6 @@ def _log_with_zero(log_part: Tensor, logit: Tensor) -> Tensor:
     from_zeros = ops.softplus(log_part - logit) - ops.softplus(-logit)
     from_part = log_part + ops.softplus(logit - log_part) - ops.softplus(logit)
     return ops.where(zeros, from_zeros, from_part)
-
-
-def _log_complement(log_p: Tensor) -> Tensor:
-    """`log(1 - p)`, finite where `p` rounds to 1."""
-    log_p = smaller(log_p, -float(finfo(log_p.dtype).tiny))
-    large = log_p > -math.log(2.0)
-    half = ops.full_like(log_p, -math.log(2.0))
-    near = ops.log(-ops.expm1(ops.where(large, log_p, half)))
-    far = ops.log1p(-ops.exp(ops.where(large, half, log_p)))
-    return ops.where(large, near, far)
 
 
 class ExtraZeros(Family):
@@ -305,33 +294,33 @@ class Hurdle(ExtraZeros):
         return -ops.softplus(-logit)
 
     def _log_counts(self, log_prob: Tensor, base: Tensor) -> Tensor:
-        return log_prob - _log_complement(self._log_none(base))
+        return log_prob - log1m_exp(self._log_none(base))
 
     def _log_count_interval(self, lower: Tensor, upper: Tensor, base: Tensor) -> Tensor:
         nothing, whole = upper < 1, (lower <= 1) & (upper >= np.inf)
         first, last = larger(lower, 1.0), ops.where(nothing, np.inf, upper)
         value = self.base.log_interval_prob(first, last, base)
-        value = value - _log_complement(self._log_none(base))
+        value = value - log1m_exp(self._log_none(base))
         value = ops.where(whole, ops.zeros_like(value), value)
         # So little that it changes no sum, with a finite slope.
         return ops.where(nothing, ops.full_like(value, _NOTHING), value)
 
     def _count_moments(self, base: Tensor) -> tuple[Tensor, Tensor]:
-        some = ops.exp(_log_complement(self._log_none(base)))
+        some = ops.exp(log1m_exp(self._log_none(base)))
         mean = self.base.mean(base)
         square = self.base.variance(base) + ops.square(mean)
         return mean / some, square / some
 
     def _count_cdf(self, y: Tensor, base: Tensor) -> Tensor:
         log_none = self._log_none(base)
-        some = ops.exp(_log_complement(log_none))
+        some = ops.exp(log1m_exp(log_none))
         positive = (self.base.cdf(y, base) - ops.exp(log_none)) / some
         # At 0 the two terms differ by their rounding errors.
         return ops.where(y < 1, ops.zeros_like(positive), larger(positive, 0.0))
 
     def _count_quantile(self, p: Tensor, base: Tensor) -> Tensor:
         log_none = self._log_none(base)
-        some = ops.exp(_log_complement(log_none))
+        some = ops.exp(log1m_exp(log_none))
         level = smaller(ops.exp(log_none) + some * p, 1.0)
         return larger(self.base.quantile(level, base), 1.0)
 
@@ -347,7 +336,7 @@ class Hurdle(ExtraZeros):
         base, logit = self._read(params)
         zeros, counts = ops.sigmoid(logit), ops.sigmoid(-logit)
         log_none = self._log_none(base)
-        none, some = ops.exp(log_none), ops.exp(_log_complement(log_none))
+        none, some = ops.exp(log_none), ops.exp(log1m_exp(log_none))
         at_zero = self.base.crps(ops.zeros_like(y), base) / some
         score = (self.base.crps(y, base) - none * (ops.abs(y) - at_zero)) / some
         return zeros * ops.abs(y) + counts * (score - zeros * at_zero / some)
