@@ -71,6 +71,11 @@ TWINS = {
     "MCDropout": (FLAT, lambda: uq.MCDropout(0.1), lambda: L.Dropout(0.1)),
     "NormalLikelihood": (FLAT, uq.NormalLikelihood, L.LayerNormalization),
     "NormalSampling": (FLAT, uq.NormalSampling, lambda: L.GaussianNoise(1.0)),
+    "OrdinalHead": (
+        FLAT,
+        lambda: uq.OrdinalHead(WIDTH),
+        lambda: L.Dense(WIDTH, "log_softmax"),
+    ),
     "RandomFourierFeatures": (
         FLAT,
         lambda: uq.RandomFourierFeatures(WIDTH),
