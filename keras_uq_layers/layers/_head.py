@@ -181,7 +181,10 @@ class Head(keras.layers.Layer):
                 f"{np.count_nonzero(~np.isfinite(array))} NaN or infinite value(s) "
                 f"(shape {array.shape})"
             )
-        self.family.check_target(array)
+        # One number for each output: not read as the ends of half as many.
+        family = self.family
+        of_numbers = family.base if isinstance(family, Interval) else family
+        of_numbers.check_target(array)
         return array.reshape(-1, self.units)
 
     def _features_size(self) -> int:

@@ -154,6 +154,8 @@ class OrdinalHead(Head):
         return self.classes
 
     def _to_params(self, loc: Tensor) -> Tensor:
+        # On PyTorch, `Dense` without a bias returns float32 for float64.
+        loc = ops.cast(loc, self._output_dtype)
         cuts = ops.cast(self.cuts, loc.dtype)
         end = ops.ones_like(cuts[:1])
         lower = ops.concatenate([-np.inf * end, cuts])

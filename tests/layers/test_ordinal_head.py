@@ -20,7 +20,8 @@ def head_with(link, kernel, cuts):
     head.build((None, len(kernel)))
     head.dense.kernel.assign(np.reshape(kernel, (-1, 1)))
     head.first_cut.assign(cuts[:1])
-    raw = uq.numerics.positive_inverse(np.diff(cuts).astype("float32"), 1e-3)
+    gaps = ops.convert_to_tensor(np.diff(cuts).astype("float32"))
+    raw = uq.numerics.positive_inverse(gaps, 1e-3)
     head.raw_gaps.assign(raw)
     return head
 
