@@ -167,7 +167,7 @@ def test_threads_share_a_model(predict):
         np.testing.assert_array_equal(result, results[0])
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="Keras cannot, see the test above")
+@pytest.mark.skipif(BACKEND == "jax", reason="see upstream/test_keras_jax_threads.py")
 def test_threads_share_a_plan_and_keep_their_seeds(monkeypatch):
     x, _ = data()
     model = regression()
