@@ -9,6 +9,10 @@ family.
 - Equal ends are an exact number.
 - An infinite end is open: `[1000 | inf]` is "more than 1000".
 - `[-inf | inf]` is a missing number.
+
+These functions refuse numbers that are none. `fit` itself looks at no target: for
+arrays of your own making, `uq.families.Interval("weibull").check_target(y)` and
+`uq.diagnose` do.
 """
 
 import numpy as np
@@ -19,7 +23,7 @@ from keras_uq_layers import arguments
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
 
-__all__ = ["censored", "missing", "rounded", "survival"]
+__all__ = ["censored", "intervals", "missing", "rounded", "survival"]
 
 
 def censored(
@@ -67,6 +71,38 @@ def censored(
     )
 
 
+def intervals(lower: Tensor, upper: Tensor) -> Array:
+    """Intervals from both of their ends, as where two visits frame an event.
+
+    ```
+    lower = upper:       an exact number
+    -inf, inf:           no such end
+    ```
+
+    Args:
+        lower: Array of lower ends `(..., D)`, or `(N,)`.
+        upper: Array of upper ends of the same shape.
+
+    Returns:
+        Array `(..., 2 * D)`.
+
+    Raises:
+        ValueError: A NaN, a lower end above its upper end, or shapes that differ.
+
+    Example:
+
+    >>> uq.targets.intervals(np.array([2.0, 5.0]), np.array([3.0, np.inf])).tolist()
+    [[2.0, 3.0], [5.0, inf]]
+    """
+    low, high = _numbers("lower", lower), _same_shape("upper", upper, "lower", lower)
+    swapped = low > high
+    if swapped.any():
+        raise arguments.error(
+            "lower", "at most `upper`", low[swapped].ravel()[0].item()
+        )
+    return _join(low, high)
+
+
 def survival(time: Tensor, event: Tensor) -> Array:
     """Intervals of times to an event, some of which had not come yet.
 
@@ -91,13 +127,7 @@ def survival(time: Tensor, event: Tensor) -> Array:
     >>> uq.targets.survival(np.array([5.0, 8.0]), np.array([1, 0])).tolist()
     [[5.0, 5.0], [8.0, inf]]
     """
-    time = _numbers("time", time)
-    came = _numbers("event", event)
-    if time.shape != came.shape:
-        raise ValueError(
-            f"`event` must have the shape of `time`, {np.shape(time)}. "
-            f"Received: event of shape {came.shape}"
-        )
+    time, came = _numbers("time", time), _same_shape("event", event, "time", time)
     _check("time", "a non-negative finite number", time, (time >= 0) & (time < np.inf))
     _check("event", "0 or 1", came, (came == 0) | (came == 1))
     return _join(time, np.where(came == 1, time, np.inf))
@@ -173,6 +203,16 @@ def _numbers(name: str, value: Tensor) -> Array:
         raise ValueError(
             f"`{name}` must hold no NaN: `uq.targets.missing(y)` makes missing outputs "
             f"of them. Received: {np.isnan(array).sum()} NaN (shape {array.shape})"
+        )
+    return array
+
+
+def _same_shape(name: str, value: Tensor, other_name: str, other: Tensor) -> Array:
+    array = _numbers(name, value)
+    if array.shape != _array(other).shape:
+        raise ValueError(
+            f"`{name}` must have the shape of `{other_name}`, {np.shape(other)}. "
+            f"Received: {name} of shape {np.shape(value)}"
         )
     return array
 

@@ -22,6 +22,7 @@ INF, NAN = np.inf, np.nan
         (lambda: T.survival([5, 8], [True, False]), [[5, 5], [8, INF]]),
         (lambda: T.rounded([70, 0], 5), [[67.5, 72.5], [-2.5, 2.5]]),
         (lambda: T.rounded([[1.0, 2.0]], [1.0, 2.0]), [[0.5, 1.0, 1.5, 3.0]]),
+        (lambda: T.intervals([1, 2], [1, INF]), [[1, 1], [2, INF]]),
         (
             lambda: T.missing([[1.0, NAN], [2.0, 3.0]]),
             [[1, -INF, 1, INF], [2, 3, 2, 3]],
@@ -59,6 +60,9 @@ def test_the_dtype_of_the_numbers_is_kept():
         (lambda: T.survival([INF], [1]), "`time` must be a non-negative finite number"),
         (lambda: T.survival([1.0], [2]), "`event` must be 0 or 1. Received: event=2.0"),
         (lambda: T.survival([1.0, 2.0], [1]), "`event` must have the shape of `time`"),
+        (lambda: T.intervals([1.0, 3.0], [2.0, 2.0]), "`lower` must be at most `uppe"),
+        (lambda: T.intervals([1.0], [NAN]), "`upper` must hold no NaN"),
+        (lambda: T.intervals([1.0, 2.0], [3.0]), r"shape of `lower`, \(2,\).* \(1,\)"),
         (lambda: T.rounded([1.0], 0), "`step` must be a positive finite number"),
     ],
 )

@@ -46,7 +46,7 @@ def diagnose(
 
     The findings, by code:
 
-    - data: `data-not-finite`, `saturated`;
+    - data: `data-not-finite`, `targets-outside-support`, `saturated`;
     - gradients: `no-gradient`, `zero-gradient`, `gradient-not-finite`,
       `output-not-finite`, `weight-not-finite`, `loss-not-finite`,
       `gradient-failed`, `no-trainable-weights`;

@@ -1,15 +1,23 @@
 """Checks of the data, and of the first layers that receive it."""
 
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 from keras import ops
 from keras import tree
 
+from keras_uq_layers import _keras
+from keras_uq_layers._typing import Array
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.doctor import outputs
 from keras_uq_layers.doctor.context import Context
 from keras_uq_layers.doctor.context import finite
 from keras_uq_layers.doctor.context import floats_in
 from keras_uq_layers.doctor.findings import Finding
 from keras_uq_layers.doctor.findings import Findings
+from keras_uq_layers.families import Family
+from keras_uq_layers.losses import FamilyLoss
 from keras_uq_layers.numerics.dtypes import to_numpy
 
 _BOUNDED = (keras.activations.tanh, keras.activations.sigmoid)
@@ -22,6 +30,8 @@ def data_not_finite(context: Context) -> Findings:
     for name, data in named.items():
         for array in floats_in(data):
             bad = ~np.isfinite(array)
+            if name == "y" and bad.any() and _may_be_infinite(context):
+                bad = np.isnan(array)
             if bad.any():
                 rows = np.flatnonzero(bad.reshape(len(array), -1).any(axis=1))
                 yield Finding(
@@ -34,6 +44,53 @@ def data_not_finite(context: Context) -> Findings:
                     f"`np.isfinite({name})` finds them. One such value makes the "
                     "loss, and after one step every weight, NaN.",
                 )
+
+
+def _families(context: Context) -> Iterator[tuple[outputs.Output, Family]]:
+    """Outputs that a loss of this package reads, and the family that reads them."""
+    for output in outputs.of_model(context):
+        if isinstance(output.loss, FamilyLoss) and output.target is not None:
+            family = outputs.family_read(output, output.loss) or output.family
+            if family is not None:
+                yield output, family
+
+
+def _may_be_infinite(context: Context) -> bool:
+    """Whether the targets are intervals, whose ends may be open."""
+    return any(
+        _refusal(family, np.array([[-np.inf, np.inf]])) is None
+        for _, family in _families(context)
+    )
+
+
+def _refusal(family: Family, y: Array, params: Tensor | None = None) -> str | None:
+    """The error by which a family refuses targets, or None."""
+    try:
+        family.check_target(y, params)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def targets_outside_support(context: Context) -> Findings:
+    if any(finding.path == "y" for finding in data_not_finite(context)):
+        return
+    for output, family in _families(context):
+        # A row of weight 0 may hold anything, and so may one that is masked out.
+        mask = _keras.mask_of(output.compared)
+        if context.sample_weight is not None or mask is not None:
+            continue
+        refusal = _refusal(family, to_numpy(output.target), output.compared)
+        if refusal is not None:
+            yield Finding(
+                "targets-outside-support",
+                "y",
+                refusal,
+                "`fit` does not look at targets: such a row makes the loss infinite, "
+                "and has a gradient of 0. Repair or leave out these rows, or take a "
+                "family that can produce them. `family.check_target(y_train)` looks "
+                "at all targets before `fit`.",
+            )
 
 
 def saturated(context: Context) -> Findings:
@@ -70,4 +127,4 @@ def saturated(context: Context) -> Findings:
             return
 
 
-CHECKS = [data_not_finite, saturated]
+CHECKS = [data_not_finite, targets_outside_support, saturated]

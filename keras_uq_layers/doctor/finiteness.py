@@ -10,6 +10,7 @@ from keras_uq_layers.doctor.context import Context
 from keras_uq_layers.doctor.context import finite
 from keras_uq_layers.doctor.context import floats_in
 from keras_uq_layers.doctor.data import data_not_finite
+from keras_uq_layers.doctor.data import targets_outside_support
 from keras_uq_layers.doctor.findings import Finding
 from keras_uq_layers.doctor.findings import Findings
 from keras_uq_layers.doctor.loss import scale_not_positive
@@ -54,7 +55,8 @@ def _bad_outputs(context: Context) -> Iterator[tuple[Call, Array]]:
 
 def _explained(context: Context) -> bool:
     """Whether data or weights explain all that is not finite."""
-    return any(data_not_finite(context)) or any(_bad_weights(context))
+    checks = data_not_finite, targets_outside_support, _bad_weights
+    return any(any(check(context)) for check in checks)
 
 
 def output_not_finite(context: Context) -> Findings:

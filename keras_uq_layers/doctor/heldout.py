@@ -13,7 +13,6 @@ from keras_uq_layers.doctor.findings import Finding
 from keras_uq_layers.doctor.findings import Findings
 from keras_uq_layers.families import Family
 from keras_uq_layers.families._classes import ClassFamily
-from keras_uq_layers.numerics.dtypes import to_numpy
 from keras_uq_layers.prediction import Prediction
 
 _ROWS = 30
@@ -35,7 +34,8 @@ def _errors(
         params = np.concatenate(np.moveaxis(params, 2, 1), axis=0)
     prediction = Prediction(params, family)
     std = np.maximum(prediction.std, 1e-30)
-    residual = to_numpy(y).reshape(std.shape) - prediction.mean
+    numbers = family.target_numbers(y, std.shape[-1])
+    residual = numbers.reshape(std.shape) - prediction.mean
     return residual / std, residual, std
 
 

@@ -87,10 +87,12 @@ def _misread(output: Output, from_logits: bool, reader: str) -> Findings:
         )
 
 
-def _reference(y: Tensor) -> float | None:
+def _reference(y: Array | None) -> float | None:
     """The loss of the best constant normal, or None where there is none."""
+    if y is None:
+        return None
     try:
-        return constant_normal_nll(to_numpy(y))
+        return constant_normal_nll(y)
     except ValueError:
         return None
 
@@ -107,10 +109,10 @@ def negative_loss(context: Context) -> Findings:
         if not likelihoods:
             return
     if likelihoods:
-        y = to_numpy(likelihoods[0].target)
+        y = likelihoods[0].numbers
     else:
         y = to_numpy(tree.flatten((own[0].args, own[0].kwargs))[0])
-    counts = np.all(y == np.round(y))
+    counts = y is not None and np.all(y == np.round(y))
     reference = None if counts else _reference(y)
     beside = (
         f" On these targets the best constant normal has {reference:.4g} nats."
@@ -291,11 +293,11 @@ def scale_far_too_small(context: Context) -> Findings:
         if not isinstance(output.loss, NegativeLogLikelihood) or not output.head:
             continue
         scale = _scales(output.head.family, output.tensor)
-        reference = None if output.target is None else _reference(output.target)
-        if scale is None or reference is None:
+        y = output.numbers
+        reference = _reference(y)
+        if scale is None or y is None or reference is None:
             continue
         if context.data_loss > reference + _EXCESS * scale.shape[-1]:
-            y = to_numpy(output.target)
             yield Finding(
                 "scale-far-too-small",
                 output.head.path,

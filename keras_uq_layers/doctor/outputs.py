@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 from keras import tree
 
@@ -24,6 +25,7 @@ from keras_uq_layers.layers import NormalSampling
 from keras_uq_layers.layers._head import Head
 from keras_uq_layers.losses import FamilyLoss
 from keras_uq_layers.metrics import FamilyMetric
+from keras_uq_layers.numerics.dtypes import to_numpy
 from keras_uq_layers.reading import family_of_params
 
 REGRESSION = {
@@ -49,6 +51,8 @@ class Output:
         layer: The layer that emitted it, or None.
         target: The targets that its loss received, or None.
         loss: A `keras.losses.Loss` or a function, or None.
+        compared: The output as its loss received it, that of one member of an
+            `uq.Ensemble`; or None.
         crossentropies: The calls of a cross entropy of Keras by that loss.
     """
 
@@ -57,6 +61,7 @@ class Output:
     layer: Any = None
     target: Any = None
     loss: Any = None
+    compared: Any = None
     crossentropies: list[Crossentropy] = field(default_factory=list)
 
     @property
@@ -108,6 +113,20 @@ class Output:
         )
 
     @property
+    def numbers(self) -> Array | None:
+        """The targets as numbers `(N, D)`, of intervals the middles; None: unknown."""
+        if self.target is None:
+            return None
+        y, family = to_numpy(self.target), self.family
+        if family is None or isinstance(family, ClassFamily):
+            return y
+        try:
+            y = family.target_numbers(y, family.units(self.compared.shape[-1]))
+        except ValueError:
+            return None  # other checks say what is wrong with them
+        return y[np.isfinite(y).all(axis=-1)]
+
+    @property
     def function(self) -> str | None:
         """Name of the function of Keras that the loss is, or None."""
         return keras_function(self.loss)
@@ -151,7 +170,7 @@ def of_model(context: Context) -> list[Output]:
     for number, (loss, y_true, y_pred) in enumerate(record.losses):
         for output in found:
             if len(found) == 1 or output.tensor is y_pred:
-                output.loss, output.target = loss, y_true
+                output.loss, output.target, output.compared = loss, y_true, y_pred
                 output.crossentropies = [
                     call for call in record.crossentropies if call.loss == number
                 ]

@@ -291,6 +291,50 @@ class Family:
             rule = f"whole numbers from {self.lower:g}"
         return self.outside_support(y), rule
 
+    def target_numbers(self, y: Tensor, units: int) -> Array:
+        """The numbers in a batch of targets, one for each output.
+
+        For what needs their mean and spread before a model is trained, such as
+        `adapt` of a head.
+
+        Args:
+            y: Targets as `log_prob` takes them: `(..., D)`, or `(...)` where `D`
+                is 1.
+            units: Number of outputs `D`.
+
+        Returns:
+            Float64 array `(N, D)`; NaN where a target, such as an open interval of
+            `Interval`, tells no number.
+
+        Raises:
+            ValueError: Targets of another width, not finite, or outside of the
+                support.
+
+        Example:
+
+        >>> uq.families.Normal().target_numbers(np.array([1.0, 2.0]), 1).tolist()
+        [[1.0], [2.0]]
+        """
+        array = np.asarray(ops.convert_to_numpy(y), dtype="float64")
+        if units > 1 and (array.ndim < 2 or array.shape[-1] != units):
+            raise ValueError(
+                f"`y` must have shape (..., {units}), one column per output. "
+                f"Received: y of shape {array.shape}"
+            )
+        if units == 1 and array.ndim > 1 and array.shape[-1] != 1:
+            raise ValueError(
+                "`y` must have shape (batch,) or (..., 1) for a head with "
+                f"`units=1`. Received: y of shape {array.shape}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(
+                "`y` must be finite. Received: "
+                f"{np.count_nonzero(~np.isfinite(array))} NaN or infinite value(s) "
+                f"(shape {array.shape})"
+            )
+        self.check_target(array)
+        return array.reshape(-1, units)
+
     # From features to parameters
 
     def constrain(self, features: Tensor, scale_floor: float = SCALE_FLOOR) -> Tensor:

@@ -156,8 +156,8 @@ class Interval(Family):
         """Raises an error where targets cannot come from this family.
 
         Args:
-            y: Array of intervals `(..., 2 * D)`; with `params`, also of exact
-                numbers `(..., D)`.
+            y: Array of intervals `(..., 2 * D)`; or of exact numbers `(..., D)`, an
+                even number of which is read as intervals where `params` are None.
             params: The params tensor beside it.
 
         Raises:
@@ -165,13 +165,17 @@ class Interval(Family):
                 holds nothing of the support, or a number outside of it.
         """
         array = np.asarray(ops.convert_to_numpy(y), dtype="float64")
-        if params is not None and not self._holds_ends(array.shape, params):
-            self._check_nan(array)
-            self.base.check_target(array, params)
-            return
         self._check_nan(array)
-        units = array.shape[-1] // 2
-        lower, upper = array[..., :units], array[..., units:]
+        if params is None:
+            holds_ends = array.ndim > 1 and array.shape[-1] % 2 == 0
+        else:
+            holds_ends = self._holds_ends(array.shape, params)
+        if holds_ends:
+            self._check_ends(*np.split(array, 2, axis=-1))
+        else:
+            self.base.check_target(array, params)
+
+    def _check_ends(self, lower: Array, upper: Array) -> None:
         swapped = lower > upper
         _raise_where(swapped, lower, upper, "`[lower | upper]` with lower <= upper")
         exact, _, nothing, _ = self._kinds(lower, upper)
@@ -190,24 +194,29 @@ class Interval(Family):
                 f"of them. Received: {np.isnan(y).sum()} NaN (shape {y.shape})"
             )
 
-    def midpoints(self, y: Array, units: int) -> Array:
-        """A number in the middle of each interval, for `adapt` of a head.
+    def target_numbers(self, y: Tensor, units: int) -> Array:
+        """A number in the middle of each interval.
 
         Args:
-            y: Intervals `(..., 2 * units)`.
+            y: Intervals `(..., 2 * D)`; or exact numbers `(..., D)`, or `(...)`
+                where `D` is 1.
             units: Number of outputs `D`.
 
         Returns:
-            Array `(N, units)`; NaN where an end is infinite.
+            Float64 array `(N, D)`; NaN where an end is infinite.
 
         Raises:
-            ValueError: As for `check_target`.
+            ValueError: As for `check_target`, or targets of another width.
         """
-        self.check_target(y)
-        lower, upper = y[..., :units], y[..., units:]
-        both = np.isfinite(lower) & np.isfinite(upper)
-        middle = 0.5 * np.where(both, lower, np.nan) + 0.5 * np.where(both, upper, 0.0)
-        return middle.reshape(-1, units)
+        array = np.asarray(ops.convert_to_numpy(y), dtype="float64")
+        self._check_nan(array)
+        if array.ndim < 2 or array.shape[-1] != 2 * units:
+            return self.base.target_numbers(array, units)
+        lower, upper = np.split(array, 2, axis=-1)
+        self._check_ends(lower, upper)
+        closed = np.isfinite(lower) & np.isfinite(upper)
+        lower, upper = (np.where(closed, end, np.nan) for end in (lower, upper))
+        return (0.5 * lower + 0.5 * upper).reshape(-1, units)
 
     def get_config(self) -> Config:
         return {"base": keras.saving.serialize_keras_object(self.base)}

@@ -15,7 +15,6 @@ from keras_uq_layers._typing import Identifier
 from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families import Family
-from keras_uq_layers.families import Interval
 from keras_uq_layers.families._tag import attach_family
 from keras_uq_layers.numerics import at_least_float32
 
@@ -133,7 +132,7 @@ class Head(keras.layers.Layer):
         batches = [y] if hasattr(y, "shape") or isinstance(y, (list, tuple)) else y
         count, mean, squares = np.zeros((3, self.units))
         for batch in batches:
-            rows = self._target_rows(batch)
+            rows = self.family.target_numbers(batch, self.units)
             known = np.isfinite(rows)
             size = known.sum(axis=0)
             total = np.maximum(count + size, 1)
@@ -159,33 +158,6 @@ class Head(keras.layers.Layer):
             if self.family.target_unit == "affine":
                 self.target_loc.assign(mean)
             self.target_scale.assign(deviation)
-
-    def _target_rows(self, batch: Any) -> Array:
-        array = np.asarray(ops.convert_to_numpy(batch), dtype="float64")
-        wide = array.ndim > 1 and array.shape[-1] == 2 * self.units
-        if wide and isinstance(self.family, Interval):
-            return self.family.midpoints(array, self.units)
-        if self.units > 1 and (array.ndim < 2 or array.shape[-1] != self.units):
-            raise ValueError(
-                f"`y` must have shape (..., {self.units}), one column per output. "
-                f"Received: y of shape {array.shape}"
-            )
-        if self.units == 1 and array.ndim > 1 and array.shape[-1] != 1:
-            raise ValueError(
-                "`y` must have shape (batch,) or (..., 1) for a head with "
-                f"`units=1`. Received: y of shape {array.shape}"
-            )
-        if not np.isfinite(array).all():
-            raise ValueError(
-                "`y` must be finite. Received: "
-                f"{np.count_nonzero(~np.isfinite(array))} NaN or infinite value(s) "
-                f"(shape {array.shape})"
-            )
-        # One number for each output: not read as the ends of half as many.
-        family = self.family
-        of_numbers = family.base if isinstance(family, Interval) else family
-        of_numbers.check_target(array)
-        return array.reshape(-1, self.units)
 
     def _features_size(self) -> int:
         raise NotImplementedError

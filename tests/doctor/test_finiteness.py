@@ -1,8 +1,11 @@
 """Faults of data, weights and gradients: missing, zero, not finite."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
+from broken import NLL
 from broken import X
 from broken import Y
 from broken import found
@@ -10,6 +13,8 @@ from broken import model_of
 from broken import only
 from keras import layers
 from keras import ops
+
+import keras_uq_layers as uq
 
 
 class Function(layers.Layer):
@@ -38,6 +43,35 @@ def test_data_not_finite(name, value):
         "data-not-finite", name, model_of(layers.Dense(1)), data["x"], data["y"], "mse"
     )
     assert "row 7" in problem.evidence
+
+
+@pytest.mark.parametrize(
+    ("head", "y", "text"),
+    [
+        (
+            uq.DistributionHead(1, uq.families.Interval("weibull")),
+            [[2.0, 1.0], [1.0, np.inf]],
+            "1 other interval.* first is .2, 1.",
+        ),
+        (uq.DistributionHead(1, "gamma"), [[-1.0], [1.0]], "numbers in .0, inf"),
+        (uq.OrdinalHead(3), [[3], [1]], "labels from 0 to 2.*first is 3"),
+    ],
+    ids=["interval", "gamma", "ordinal"],
+)
+def test_targets_outside_of_the_support(head, y, text):
+    model = model_of(head)
+    problem = only("targets-outside-support", "y", model, X[:2], np.array(y), NLL())
+    assert re.search(text, problem.evidence)
+    assert "check_target" in problem.advice
+
+
+def test_a_nan_among_intervals():
+    y = uq.targets.survival(np.exp(Y), X[:, 1] > 0)
+    y[7, 0] = np.nan
+    model = model_of(uq.DistributionHead(1, uq.families.Interval("weibull")))
+    problem = only("data-not-finite", "y", model, X, y, NLL())
+    assert "1 NaN" in problem.evidence
+    assert "in 1 of" in problem.evidence  # open ends are no fault
 
 
 def test_the_first_layer_with_a_bad_output_in_a_nested_model():

@@ -282,6 +282,18 @@ def ensemble():
     return uq.Ensemble(build, members=2), NLL(), x, target(x)
 
 
+def survival_times():
+    """Targets with open ends, which each member of an ensemble compares."""
+    family = uq.families.Interval("weibull")
+
+    def build():
+        return keras.Sequential([keras.Input((4,)), uq.DistributionHead(1, family)])
+
+    x = table()
+    y = uq.targets.survival(np.exp(target(x)), np.arange(len(x)) % 3 > 0)
+    return uq.Ensemble(build, 2), NLL(), x, y
+
+
 def autoencoder_with_latent():
     x = table(6)
     return regression(
@@ -366,6 +378,7 @@ MODELS = {
     "mc dropout": monte_carlo_dropout,
     "concrete dropout": concrete_dropout,
     "ensemble": ensemble,
+    "ensemble of survival times": survival_times,
     "variational autoencoder": autoencoder_with_latent,
     "likelihood layer": likelihood,
     "bump": bump,
