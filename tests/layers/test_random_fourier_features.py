@@ -4,6 +4,9 @@ import keras
 import numpy as np
 import pytest
 from backend import to_numpy
+from random_weights import covariance
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process import kernels
 
 import keras_uq_layers as uq
 
@@ -37,38 +40,62 @@ def test_the_error_of_the_kernel_is_that_of_a_mean(kernel, count):
     assert np.mean(squares) == pytest.approx(1.0, abs=4 * 0.46 / np.sqrt(30))
 
 
+# On a line, both kernels are among those of scikit-learn.
+PROCESSES = {"gaussian": kernels.RBF(1.0), "laplacian": kernels.Matern(1.0, nu=0.5)}
+NOISE = 0.1
+
+
+def posterior(phi, y):
+    """Mean and variance at all rows, given noisy targets of the first ones.
+
+    Of a linear model with standard normal weights, without inverting a matrix of all
+    features.
+    """
+    near = phi[: len(y)]
+    across = phi @ near.T
+    gain = across @ np.linalg.inv(near @ near.T + NOISE * np.eye(len(y)))
+    return np.stack([gain @ y, np.sum(phi**2 - gain @ near * phi, axis=1)])
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_linear_model_on_the_features_is_a_gaussian_process(kernel):
+def test_a_linear_model_on_the_features_becomes_a_gaussian_process(kernel):
     """The error of mean and variance falls with the root of the features."""
     rng = np.random.default_rng(1)
-    x, grid = rng.uniform(-2, 2, (15, 1)), np.linspace(-6, 6, 25)[:, None]
-    y, noise = np.sin(2 * x), 0.1
-
-    def posterior(near, across, prior):
-        gain = across @ np.linalg.inv(near + noise * np.eye(len(x)))
-        return np.stack([(gain @ y)[:, 0], prior - np.sum(gain * across, axis=1)])
-
-    exact = posterior(
-        exact_kernel(kernel, x, x, 1.0), exact_kernel(kernel, grid, x, 1.0), 1.0
-    )
+    x = np.concatenate([rng.uniform(-2, 2, 15), np.linspace(-6, 6, 25)])[:, None]
+    y = np.sin(2 * x[:15, 0])
+    process = GaussianProcessRegressor(PROCESSES[kernel], alpha=NOISE, optimizer=None)
+    mean, std = process.fit(x[:15], y).predict(x, return_std=True)
+    exact = np.stack([mean, std**2])
 
     def error(count):
         """Of mean and variance, root of the mean square over seeds and grid."""
-        squares = []
-        for seed in range(0, 16, 2):
-            phi = features(np.concatenate([x, grid]), count, kernel, 1.0, seed)
-            # The posterior of the weights, written without inverting a matrix
-            # of all features.
-            near, far = phi[: len(x)], phi[len(x) :]
-            found = posterior(near @ near.T, far @ near.T, np.sum(far**2, axis=1))
-            squares.append(np.mean((found - exact) ** 2, axis=1))
-        return np.sqrt(np.mean(squares, axis=0))
+        found = [
+            posterior(features(x, count, kernel, 1.0, seed), y)
+            for seed in range(0, 16, 2)
+        ]
+        return np.sqrt(np.mean((found - exact) ** 2, axis=(0, 2)))
 
     few, many = error(100), error(1_600)
     assert np.all(many < 0.08)
     np.testing.assert_allclose(many / few, 1 / 4, rtol=0.5)
     # Far from the data the variance is again that of the prior.
-    assert exact[1, 0] > 0.99
+    assert exact[1, 15] > 0.99
+
+    # With `to_laplace` a Keras model has this posterior.
+    phi = features(x, 100, kernel, 1.0)
+    layer = uq.RandomFourierFeatures(100, 1.0, kernel, seed=1)
+    last = keras.layers.Dense(1, use_bias=False)
+    model = keras.Sequential([keras.Input((1,)), layer, last])
+    near = phi[:15]
+    best = near.T @ np.linalg.solve(near @ near.T + NOISE * np.eye(15), y)
+    last.set_weights([best[:, None]])
+    model.compile("adam", "mse")
+    model = uq.to_laplace(
+        model, x[:15], y, prior_precision=1.0, noise_scale=NOISE**0.5, verbose=0
+    )
+    mean = to_numpy(uq.to_deterministic(model)(x.astype("float32")))[:, 0]
+    variance = np.sum(phi @ covariance(model.layers[-1]) * phi, axis=1)
+    np.testing.assert_allclose([mean, variance], posterior(phi, y), atol=1e-4)
 
 
 @pytest.mark.parametrize(("kernel", "order"), [("gaussian", 2), ("laplacian", 1)])
