@@ -38,10 +38,17 @@ import numpy as np
 from sklearn import datasets
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import StandardScaler
 
 import keras_uq_layers as uq
 
 WIDTH, RATE, MEMBERS, PASSES, FEATURES = 64, 0.2, 5, 50, 1024
+METHODS = (
+    "deterministic", "MC dropout", "concrete dropout", "variational", "ensemble",
+    "Laplace", "random features, Laplace", "feature density", "energy",
+)  # fmt: skip
+# What is made of a network that is trained already.
+MADE_OF = dict.fromkeys(("Laplace", "feature density", "energy"), "deterministic")
 COLUMNS = (
     "accuracy", "NLL", "NLL, scaled", "ECE", "ECE, scaled",
     "AUROC entropy", "AUROC MI", "AUROC score",
@@ -76,12 +83,11 @@ def from_file(path, seed):
     classes, y = np.unique(names, return_inverse=True)
     known = y < len(classes) - max(1, len(classes) // 5)
     data = split(x[known], y[known], x[~known], seed)
-    normalise = keras.layers.Normalization()
-    normalise.adapt(data["train"][0])
+    scaler = StandardScaler().fit(data["train"][0])
     for part in ("train", "val", "test"):
         x, y = data[part]
-        data[part] = keras.ops.convert_to_numpy(normalise(x)), y
-    data["unknown"] = keras.ops.convert_to_numpy(normalise(data["unknown"]))
+        data[part] = scaler.transform(x), y
+    data["unknown"] = scaler.transform(data["unknown"])
     return data
 
 
@@ -150,18 +156,15 @@ def with_random_weights(kl_weight):
     return lambda: [uq.DenseVariational(WIDTH, "relu", kl_weight=kl_weight)]
 
 
-def methods(classes, rows, size):
-    """Name of each method to a function that returns its model."""
+def builders(classes, rows, size):
+    """Name of each network to a function that returns it."""
     return {
         "deterministic": lambda: network(classes, plain),
         "MC dropout": lambda: network(classes, with_dropout),
         "concrete dropout": lambda: network(classes, with_concrete_dropout(1 / rows)),
         "variational": lambda: network(classes, with_random_weights(1 / rows)),
         "ensemble": lambda: uq.Ensemble(lambda: network(classes, plain), MEMBERS),
-        "Laplace": lambda: network(classes, plain),
         "random features, Laplace": lambda: distance_aware(classes)(size),
-        "feature density": lambda: network(classes, plain),
-        "energy": lambda: network(classes, plain),
     }
 
 
@@ -264,27 +267,29 @@ def table(results):
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 
-def run(make_data, seeds, epochs, chosen=None):
-    results = {}
+def run(make_data, seeds, epochs, names):
+    results = {name: [] for name in names}
     for seed in range(seeds):
         data = make_data(seed)
         rows, classes = len(data["train"][0]), data["train"][1].max() + 1
-        size = data["train"][0].shape[1]
-        for name, build in methods(classes, rows, size).items():
-            if chosen and name not in chosen:
-                continue
-            keras.utils.set_random_seed(seed)
-            model = build()
-            if "random features" in name:
-                adapt(model, data["train"][0])
-            train(model, data, epochs)
+        build = builders(classes, rows, data["train"][0].shape[1])
+        networks = {}
+        for name in names:
+            source = MADE_OF.get(name, name)
+            if source not in networks:
+                keras.utils.set_random_seed(seed)
+                networks[source] = build[source]()
+                if "random features" in source:
+                    adapt(networks[source], data["train"][0])
+                train(networks[source], data, epochs)
+            model = networks[source]
             if "Laplace" in name:
                 model = uq.to_laplace(model, *data["train"], verbose=0)
-            results.setdefault(name, []).append(
+            results[name].append(
                 (*scores(model, data, seed), novelty(name, model, data))
             )
             print(f"seed {seed}: {name}", flush=True)
-            keras.backend.clear_session()
+        keras.backend.clear_session()
     return results
 
 
@@ -298,7 +303,7 @@ def main():
         metavar="SET",
         help="digits, moons, fashion, or a CSV file with the class in the last column",
     )
-    parser.add_argument("--methods", nargs="+", choices=methods(2, 1, 1))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seeds", type=int, default=5, help="2 or more")
     parser.add_argument("--epochs", type=int, default=60)
     arguments = parser.parse_args()

@@ -15,6 +15,7 @@ import keras_uq_layers as uq
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import classification  # noqa: E402
 from uci_benchmark import data  # noqa: E402
 
 on_jax = pytest.mark.skipif(
@@ -238,3 +239,24 @@ def test_the_script_on_jax(folder, tmp_path, capsys):
         run("--steps", "1000", "--methods", "normal")
     with pytest.raises(SystemExit, match="other data"):
         run("--steps", "500", "--methods", "normal", "--target", "0")
+
+
+# Classes
+
+
+def test_the_last_classes_of_a_table_are_unknown(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = [name for name in "dbeac" for _ in range(20)]
+    rows = [
+        f'{a},{b},7.1,"{name}"'
+        for name, (a, b) in zip(labels, rng.normal(3.0, 2.0, (100, 2)), strict=True)
+    ]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["one,two,constant,class", *rows]))
+    found = classification.from_file(path, seed=0)
+    assert found["unknown"].shape == (20, 3)  # those of the class e
+    x, y = found["train"]
+    assert x.shape == (48, 3)
+    assert set(y) == {0, 1, 2, 3}
+    np.testing.assert_allclose(x.mean(axis=0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(x.std(axis=0), [1.0, 1.0, 0.0], atol=1e-5)
