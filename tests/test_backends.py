@@ -28,6 +28,9 @@ FILES = {
     # whether a pass is random.
     "seams": [
         "conversion/test_copies.py",
+        "conversion/test_to_laplace.py::"
+        "test_posterior_and_evidence_are_the_formula_written_out",
+        "test_novelty.py::test_the_score_is_the_one_of_the_paper",
         "test_reading.py",
         "prediction/test_randomness.py",
         "prediction/test_several_outputs.py",
@@ -89,9 +92,9 @@ def run(backend, *command):
 @pytest.mark.parametrize("group", FILES)
 @each_other_backend
 def test_the_tests(backend, group):
-    files = [HERE / name for name in FILES[group]]
-    assert not [file for file in files if not file.exists()]
-    run(backend, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
+    # pytest fails where a file or a test does not exist.
+    tests = [HERE / name for name in FILES[group]]
+    run(backend, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
 
 
 @each_other_backend
