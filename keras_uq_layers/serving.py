@@ -1,4 +1,4 @@
-"""A model that answers with moments and an interval, to be exported."""
+"""A model that answers with moments, an interval and a decision, to be exported."""
 
 from typing import Any
 
@@ -11,7 +11,10 @@ from keras_uq_layers import arguments
 from keras_uq_layers import families
 from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Identifier
+from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
+from keras_uq_layers.calibration import SelectivePrediction
+from keras_uq_layers.families._classes import ClassFamily
 from keras_uq_layers.reading import family_of
 from keras_uq_layers.registration import register
 
@@ -20,13 +23,17 @@ _BISECTIONS = 30
 
 
 def serving_model(
-    model: keras.Model, family: Identifier = None, level: float = 0.95
+    model: keras.Model,
+    family: Identifier = None,
+    level: float = 0.95,
+    selection: SelectivePrediction | None = None,
 ) -> keras.Model:
     """The model with its params read: mean, std and interval, by name.
 
     ```
-    {"mean": ..., "std": ..., "lower": ..., "upper": ...}
+    {"mean": ..., "std": ..., "lower": ..., "upper": ..., "accept": ...}
     lower, upper = quantiles(1 - level) / 2 and (1 + level) / 2
+    accept = score <= threshold of `selection`, where it is given
     ```
 
     For those who do not know what params are: a server, a phone, a program in
@@ -52,16 +59,20 @@ def serving_model(
             model's head, else of its compiled loss, else the one that
             `uq.predict` chooses.
         level: Probability of the central interval, inside (0, 1).
+        selection: A fitted `uq.calibration.SelectivePrediction` whose score is a
+            name, or None. It adds the output `accept`.
 
     Returns:
         A Functional `keras.Model` with the inputs of `model`. Its output is a
-        dict of tensors `(batch, ..., D)`, in the unit of y.
+        dict of tensors `(batch, ..., D)`, in the unit of y; `accept` is a tensor
+        of booleans, `(batch,)`.
 
     Raises:
         ValueError: `model` is not built or subclassed, calls a random layer
             of Keras with `training=True`, has an output that does not fit the
             family, or `level` is outside (0, 1) or outside of the levels of
-            `Quantiles`.
+            `Quantiles`; or `selection` is not fitted, or has a score that is a
+            function, or that the model does not have.
 
     Example:
 
@@ -101,8 +112,45 @@ def serving_model(
         params = model(inputs)
     (read_by,) = keras.tree.flatten(family_of(model, family))
     _check_level(read_by, level, params.shape[-1])
-    answer = _Answer(read_by, level, member_axis, name="answer")
+    selected = None
+    if selection is not None:
+        selected = _check_selection(selection, read_by, params.shape, member_axis)
+    answer = _Answer(read_by, level, member_axis, selected, name="answer")
     return keras.Model(inputs, answer(params), name=model.name)
+
+
+def _check_selection(
+    selection: SelectivePrediction,
+    family: families.Family,
+    shape: Shape,
+    member_axis: int | None,
+) -> tuple[str, float]:
+    """Name of the score, and threshold."""
+    fitted = isinstance(selection, SelectivePrediction)
+    if not fitted or selection.threshold is None or callable(selection.score):
+        raise arguments.error(
+            "selection",
+            "a fitted `SelectivePrediction` with the name of a score",
+            selection,
+        )
+    score, one = selection.score, member_axis is None
+    categorical = isinstance(family, families.Categorical)
+    if score in ("mutual_information", "epistemic_std") and one:
+        needs = "an `Ensemble`: one pass does not differ from itself"
+    elif score == "std" and isinstance(family, families.Point) and one:
+        needs = "one with a std"
+    elif not score.endswith("std") and not isinstance(family, ClassFamily):
+        needs = "one of classes"
+    elif len(shape) != (2 if one else 3) or (
+        family.units(shape[-1]) != 1 and (score.endswith("std") or not categorical)
+    ):
+        needs = "one with a single output for each example"
+    else:
+        return score, selection.threshold
+    raise ValueError(
+        f"`model` must be {needs}, for the score {score!r} of `selection`. Received: "
+        f"params of shape {shape} of the family {family!r}"
+    )
 
 
 def _check_level(family: families.Family, level: float, width: int) -> None:
@@ -130,20 +178,23 @@ class _Answer(keras.layers.Layer):
         family: Identifier,
         level: float,
         member_axis: int | None = None,
+        selected: tuple[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.family = families.get(family)
         self.level = arguments.open_probability("level", level)
         self.member_axis = member_axis
+        self.selected = selected
 
     def call(self, inputs: Tensor) -> dict[str, Tensor]:
         reader: Any = self.family
         if isinstance(reader, families.Point) and self.member_axis is None:
             return {"mean": reader.mean(inputs)}  # An interval of width 0 would lie.
+        samples = inputs[None]
         if self.member_axis is not None:
             reader = _Mixture(self.family)
-            inputs = ops.moveaxis(inputs, self.member_axis, 0)
+            inputs = samples = ops.moveaxis(inputs, self.member_axis, 0)
         statistics = {
             "mean": lambda: reader.mean(inputs),
             "std": lambda: ops.sqrt(reader.variance(inputs)),
@@ -156,6 +207,9 @@ class _Answer(keras.layers.Layer):
                 answer[name] = statistic()
             except NotImplementedError:
                 continue  # not defined for this family
+        if self.selected is not None:
+            score, threshold = self.selected
+            answer["accept"] = _Mixture(self.family).score(score, samples) <= threshold
         return answer
 
     def get_config(self) -> Config:
@@ -164,6 +218,7 @@ class _Answer(keras.layers.Layer):
             "family": families.serialize(self.family),
             "level": self.level,
             "member_axis": self.member_axis,
+            "selected": self.selected,
         }
 
 
@@ -183,8 +238,25 @@ class _Mixture:
         """The law of total variance."""
         means = self.family.mean(samples)
         within = ops.mean(self.family.variance(samples), axis=0)
-        between = ops.square(means - ops.mean(means, axis=0, keepdims=True))
-        return within + ops.mean(between, axis=0)
+        return within + ops.var(means, axis=0)
+
+    def score(self, name: str, samples: Tensor) -> Tensor:
+        """The score of that name of a `SelectivePrediction`: `(...)`."""
+        if name == "std":
+            return ops.sqrt(self.variance(samples))[..., 0]
+        if name == "epistemic_std":
+            return ops.std(self.family.mean(samples), axis=0)[..., 0]
+        p = self.mean(samples)
+        if isinstance(self.family, families.Bernoulli):
+            p = ops.concatenate([1.0 - p, p], axis=-1)
+        if name == "error_probability":
+            return 1.0 - ops.max(p, axis=-1)
+        entropy = families.Categorical(from_logits=False).entropy(p)
+        if name == "entropy":
+            return entropy
+        within = self.family.entropy(samples)
+        one = len(within.shape) == len(samples.shape)  # Bernoulli: for each output
+        return entropy - ops.mean(within[..., 0] if one else within, axis=0)
 
     def quantile(self, p: float, samples: Tensor) -> Tensor:
         components = self.family.quantile(p, samples)

@@ -1,18 +1,16 @@
-from typing import Any
 from typing import Self
 
 import numpy as np
 
 from keras_uq_layers import arguments
-from keras_uq_layers import families
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.calibration._base import Calibrator
 from keras_uq_layers.calibration._base import conformal_quantile
-from keras_uq_layers.calibration._base import to_array
-from keras_uq_layers.prediction import ClassMoments
 from keras_uq_layers.prediction import Moments
+from keras_uq_layers.prediction.uncertainty import labels
+from keras_uq_layers.prediction.uncertainty import probabilities
 from keras_uq_layers.registration import register
 
 
@@ -92,9 +90,9 @@ class AdaptivePredictionSets(Calibrator):
                 range, shapes that do not agree, or too few points for the
                 level: at least `level / (1 - level)`.
         """
-        probabilities = _probabilities(prediction)
-        y = labels(y, *probabilities.shape)
-        scores = self._scores(probabilities, offset=0)
+        p = probabilities(prediction)
+        y = labels(y, *p.shape)
+        scores = self._scores(p, offset=0)
         self.threshold = float(
             conformal_quantile(scores[np.arange(len(y)), y], self.level)
         )
@@ -103,12 +101,12 @@ class AdaptivePredictionSets(Calibrator):
     def sets(self, prediction: Moments | Array) -> Array:
         """Which classes are in the set of each example: booleans `(N, K)`."""
         threshold = self._require_fit(self.threshold)
-        return self._scores(_probabilities(prediction), offset=1) <= threshold + 1e-12
+        return self._scores(probabilities(prediction), offset=1) <= threshold + 1e-12
 
-    def _scores(self, probabilities: Array, offset: int) -> Array:
-        order = np.argsort(-probabilities, axis=1, kind="stable")
-        ranked = np.take_along_axis(probabilities, order, axis=1)
-        u = np.ones((len(probabilities), 1))
+    def _scores(self, p: Array, offset: int) -> Array:
+        order = np.argsort(-p, axis=1, kind="stable")
+        ranked = np.take_along_axis(p, order, axis=1)
+        u = np.ones((len(p), 1))
         if self.randomized:
             # Calibration and new examples need draws of their own.
             u = np.random.default_rng([self.seed, offset]).uniform(size=u.shape)
@@ -124,57 +122,3 @@ class AdaptivePredictionSets(Calibrator):
             "seed": self.seed,
             "threshold": self.threshold,
         }
-
-
-def _probabilities(prediction: Any) -> Array:
-    """Probabilities of the classes, `(N, K)`; of no and yes for a Bernoulli."""
-    if not isinstance(prediction, Moments):
-        prediction = _of_array(prediction)
-    family, p = prediction.family, prediction.mean
-    if isinstance(family, families.Bernoulli) and p.ndim == 2 and p.shape[1] == 1:
-        return np.concatenate([1.0 - p, p], axis=1)
-    if not isinstance(family, families.Categorical) or p.ndim != 2:
-        raise ValueError(
-            "`prediction` must be of the family 'categorical', with probabilities "
-            "of shape (N, K), or 'bernoulli' with one output. Received: a mean of "
-            f"shape {p.shape} of the family {family.name!r}"
-        )
-    if not (np.allclose(p.sum(axis=1), 1.0, atol=1e-3) and (p >= 0).all()):
-        raise ValueError(
-            "`prediction` must hold probabilities that add up to 1. "
-            "Received: a prediction with other rows, or with NaN"
-        )
-    return p
-
-
-def _of_array(array: Any) -> ClassMoments:
-    """An array of probabilities `(N, K)` as a prediction."""
-    p = np.asarray(array)
-    if p.dtype.kind not in "fiu" or p.ndim != 2 or p.shape[1] < 2:
-        raise ValueError(
-            "`prediction` must be a `uq.Prediction` of classes, from `uq.predict`, or "
-            "an array of probabilities (N, K), of two or more classes. Received: "
-            f"an object of class {type(array).__name__}, of shape {p.shape}"
-        )
-    p = p.astype("float64")
-    nothing = np.zeros_like(p)
-    family = families.Categorical(from_logits=False)
-    return ClassMoments(p, p * (1.0 - p), nothing, nothing[:, 0], family, passes=1)
-
-
-def labels(y: Tensor, rows: int, classes: int) -> Array:
-    """Labels as whole numbers `(rows,)`, checked."""
-    array = to_array(y)
-    if array.shape not in ((rows,), (rows, 1)):
-        raise ValueError(
-            f"`y` must have one label per example, shape ({rows},). "
-            f"Received: y of shape {array.shape}"
-        )
-    array = array.reshape(rows)
-    wrong = ~((array >= 0) & (array < classes) & (array == np.floor(array)))
-    if wrong.any():
-        raise ValueError(
-            f"`y` must hold labels from 0 to {classes - 1}. Received: "
-            f"{np.count_nonzero(wrong)} other value(s), the first is {array[wrong][0]}"
-        )
-    return array.astype("int64")

@@ -14,7 +14,6 @@ from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.calibration._base import to_array
-from keras_uq_layers.calibration.prediction_sets import labels
 from keras_uq_layers.families._classes import log_complement
 from keras_uq_layers.families._classes import log_probability
 from keras_uq_layers.families._tag import attach_family
@@ -22,6 +21,7 @@ from keras_uq_layers.families._tag import attached_family
 from keras_uq_layers.numerics import at_least_float32
 from keras_uq_layers.prediction import Moments
 from keras_uq_layers.prediction import Prediction
+from keras_uq_layers.prediction.uncertainty import labels
 from keras_uq_layers.registration import register
 
 _RANGE = 1e4

@@ -29,13 +29,17 @@ def arrays(name):
             for values in (logits, logits[:, :9])
         )
         return whole, rng.integers(0, 3, 200), part
+    if name == "SelectivePrediction":
+        p = rng.uniform(0.5, 1.0, size=(500, 1))
+        p = np.concatenate([p, 1.0 - p], axis=1)
+        return p, p[:, 1] > 0.45, p[:9]
     x = rng.normal(size=(200, 2))
     return wrong(x), targets(rng, x), wrong(x[:9])
 
 
 def answer(calibrator, question):
     """The public answer of a calibrator, as arrays."""
-    for method in ("interval", "sets", "__call__"):
+    for method in ("interval", "sets", "accept", "__call__"):
         if hasattr(calibrator, method):
             found = getattr(calibrator, method)(question)
             parts = found if isinstance(found, tuple) else (found,)

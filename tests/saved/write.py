@@ -162,6 +162,7 @@ def calibrators():
         c.ScaleCalibration().fit(all_rows, y),
         c.IsotonicCalibration().fit(few, y[:9]),
         c.AdaptivePredictionSets(0.8).fit(classes, rng.integers(0, 3, 99)),
+        c.SelectivePrediction(0.1).fit(classes, classes.mean.argmax(axis=-1)),
     ]
 
 
