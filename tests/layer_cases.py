@@ -258,11 +258,11 @@ CASES = [
     Case(
         "OrdinalHead",
         {"classes": 4},
-        expect={"trainable": 3, "non_trainable": 0, "half_precision_output": False},
+        expect={"trainable": 2, "non_trainable": 0, "half_precision_output": False},
     ),
     Case(
         "OrdinalHead",
-        {"classes": 2, "link": "normal"},
+        {"classes": 2, "link": "normal", "trainable_scale": True},
         (4, 2, 3),
         expect={"trainable": 2, "non_trainable": 0, "half_precision_output": False},
     ),

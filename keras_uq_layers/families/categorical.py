@@ -42,11 +42,16 @@ class Categorical(ClassFamily):
     confidence. A softmax rounds small probabilities to 0: from probabilities
     the log probability of a class is -87.3 at the least, in float32.
 
+    Classes with an order, such as mild, moderate and severe, also have a CRPS, here
+    the ranked probability score, and in a prediction a median, quantiles and
+    intervals, all of which are labels.
+
     Args:
         from_logits: Whether the params are logits; if not, probabilities.
+        ordered: Whether the classes have an order, that of their labels.
 
     Raises:
-        ValueError: `from_logits` is not a boolean.
+        ValueError: `from_logits` or `ordered` is not a boolean.
 
     Example:
 
@@ -59,10 +64,19 @@ class Categorical(ClassFamily):
     >>> family = uq.families.Categorical(from_logits=False)
     >>> round(float(family.log_prob(np.array([1]), np.array([[0.5, 0.5]]))[0]), 4)
     -0.6931
+
+    Reference:
+        Epstein, 1969, "A Scoring System for Probability Forecasts of Ranked
+        Categories", J. Applied Meteorology 8(6),
+        doi:10.1175/1520-0450(1969)008<0985:ASSFPF>2.0.CO;2, the ranked score.
     """
 
     name = "categorical"
     independent = False
+
+    def __init__(self, from_logits: bool = True, ordered: bool = False) -> None:
+        super().__init__(from_logits)
+        self.ordered = arguments.boolean("ordered", ordered)
 
     def params_size(self, units: int) -> int:
         if arguments.positive_int("units", units) == 1:
@@ -165,6 +179,26 @@ class Categorical(ClassFamily):
         log_p = self._log_probabilities(part)
         p = ops.exp(log_p) if self.from_logits else part
         return -ops.sum(_weighted(p, log_p), axis=-1)
+
+    def crps(self, y: Tensor, params: Tensor) -> Tensor:
+        """The ranked probability score of classes with an order: `(..., 1)`.
+
+        ```
+        sum over k of (P(class <= k) - [y <= k])^2
+        ```
+
+        It is the CRPS of the label, and for two classes the Brier score.
+        """
+        if not self.ordered:
+            return super().crps(y, params)
+        p = self.mean(params)
+        y = ops.cast(self.align(y, params), p.dtype)
+        outside = ops.any(self.outside_support(y), axis=-1, keepdims=True)
+        # Not `ops.cumsum`, which on PyTorch Keras computes in float32.
+        until = ops.triu(ops.ones((p.shape[-1], p.shape[-1] - 1), p.dtype))
+        below = ops.sum((p - y)[..., None] * until, axis=-2)
+        score = ops.sum(ops.square(below), axis=-1, keepdims=True)
+        return ops.where(outside, float("inf"), score)
 
     def top_label(self, y: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
         p = self.mean(params)

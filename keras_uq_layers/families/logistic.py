@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 from keras import ops
 
 from keras_uq_layers._typing import Array
@@ -11,11 +10,9 @@ from keras_uq_layers.numerics.division import half_difference
 from keras_uq_layers.numerics.division import nan_unless_positive
 from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
-from keras_uq_layers.numerics.intervals import log_rise
+from keras_uq_layers.numerics.logistic_interval import FAR
+from keras_uq_layers.numerics.logistic_interval import logistic_log_interval
 from keras_uq_layers.registration import register
-
-# exp(-750) is 0 even in float64.
-_FAR = 750.0
 
 
 def _log_prob(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
@@ -28,7 +25,7 @@ def _log_prob(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     # Near the centre the slope is a small difference of exponentials. That of
     # cosh(x)^2 = 1 + sinh(x)^2 keeps its digits.
     near = distance < half_scale
-    far = distance >= _FAR * half_scale
+    far = distance >= FAR * half_scale
     close = divide(ops.where(near, distance, zero), half_scale)
     # Not `ops.sinh`, which Keras computes in float32 on JAX.
     sinh = 0.5 * (ops.expm1(0.5 * close) - ops.expm1(-0.5 * close))
@@ -40,36 +37,10 @@ def _log_prob(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return -ops.where(near, centre, outer) - ops.log(scale)
 
 
-def _log_interval(lower: Tensor, upper: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-    """`log F(upper) + log(1 - F(lower)) + log(1 - exp(-width))`, width in scales.
-
-    The exact difference of the two, in which nothing cancels.
-    """
-    below, above = lower <= -np.inf, upper >= np.inf
-    bounded = ops.logical_not(below | above)
-    low, half_scale = half_difference(ops.where(below, loc, lower), loc, scale)
-    high, _ = half_difference(ops.where(above, loc, upper), loc, scale)
-    size, _ = half_difference(upper, lower, scale)
-    rise = log_rise(ops.where(bounded, size, half_scale), half_scale)
-    zero = ops.zeros_like(rise)
-    under = ops.where(above, zero, _log_sigmoid(high, half_scale))
-    over = ops.where(below, zero, _log_sigmoid(-low, half_scale))
-    return under + over + ops.where(bounded, rise, zero)
-
-
-def _log_sigmoid(x: Tensor, scale: Tensor) -> Tensor:
-    """`log(1 / (1 + exp(-x / scale)))`"""
-    left, far = x < 0, ops.abs(x) >= _FAR * scale
-    zero = ops.zeros_like(x)
-    size = divide(ops.where(far, zero, ops.where(left, -x, x)), scale)
-    rest = ops.where(far, zero, ops.log1p(ops.exp(-size)))
-    return divide(ops.where(left, x, zero), scale) - rest
-
-
 def _cdf(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """`1 / (1 + exp(-z))`, with the digits of the slope in both tails."""
     half, half_scale = half_difference(y, loc, nan_unless_positive(scale))
-    far = ops.abs(half) >= _FAR * half_scale
+    far = ops.abs(half) >= FAR * half_scale
     z = divide(ops.where(far, ops.zeros_like(half), half), half_scale)
     # The sides are chosen, not |z|, whose gradient at 0 would be 0.
     below = z < 0
@@ -104,7 +75,7 @@ def _crps(y: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """
     scale = nan_unless_positive(scale)
     distance = ops.abs(y - loc)
-    far = distance >= _FAR * scale
+    far = distance >= FAR * scale
     z = divide(ops.where(far, ops.zeros_like(distance), distance), scale)
     tail = ops.where(far, ops.zeros_like(distance), ops.exp(-z))
     return distance + scale * (2.0 * ops.log1p(tail) - 1.0)
@@ -147,7 +118,7 @@ class Logistic(LocationScale):
         return _log_prob(self.align(y, params), *self.split(params))
 
     def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
-        return _log_interval(lower, upper, *self.split(params))
+        return logistic_log_interval(lower, upper, *self.split(params))
 
     def variance(self, params: Tensor) -> Tensor:
         _, scale = self.split(params)

@@ -1,3 +1,4 @@
+import math
 from statistics import NormalDist
 from typing import Any
 
@@ -12,33 +13,20 @@ from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families import Categorical
 from keras_uq_layers.layers._head import Head
+from keras_uq_layers.numerics import SCALE_FLOOR
 from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
-from keras_uq_layers.numerics.intervals import log_rise
+from keras_uq_layers.numerics.logistic_interval import logistic_log_interval
 from keras_uq_layers.numerics.normal_interval import normal_log_interval
 from keras_uq_layers.registration import register
 
 # Smallest distance of two cut points, in scales of the link.
 _SMALLEST_GAP = 1e-3
+# A raw scale of 0 and this is a scale of 1.
+_RAW_ONE = 1.0 - SCALE_FLOOR + math.log(-math.expm1(SCALE_FLOOR - 1.0))
 
 
-def _logistic(lower: Tensor, upper: Tensor, loc: Tensor, gap: Tensor) -> Tensor:
-    """`log(sigmoid(upper - loc) - sigmoid(lower - loc))`, `gap = upper - lower`."""
-    below, above = lower <= -np.inf, upper >= np.inf
-    zero = ops.zeros_like(loc + gap)
-    until = ops.where(above, zero, ops.where(above, zero, upper) - loc)
-    beyond = ops.where(below, zero, loc - ops.where(below, zero, lower))
-    left = ops.where(above, zero, -ops.softplus(-until))
-    right = ops.where(below, zero, -ops.softplus(-beyond))
-    inner = log_rise(ops.where(below | above, 1.0 + zero, gap), 1.0 + zero)
-    return left + right + ops.where(below | above, zero, inner)
-
-
-def _normal(lower: Tensor, upper: Tensor, loc: Tensor, gap: Tensor) -> Tensor:
-    return normal_log_interval(lower, upper, loc, ops.ones_like(loc), gap)
-
-
-_LINKS = {"logistic": _logistic, "normal": _normal}
+_LINKS = {"logistic": logistic_log_interval, "normal": normal_log_interval}
 
 
 @register("OrdinalHead")
@@ -46,7 +34,7 @@ class OrdinalHead(Head):
     """Output layer for classes with an order: mild, moderate, severe.
 
     ```
-    P(class <= k) = F(cut_k - loc),  loc = inputs @ kernel
+    P(class <= k) = F((cut_k - loc) / scale),  loc = inputs @ kernel,  scale = 1
     params = [log P(class = 0) | ... | log P(class = K - 1)]
     ```
 
@@ -55,15 +43,22 @@ class OrdinalHead(Head):
     order. It is a cumulative link model: with the logistic `F` the proportional
     odds model, with the normal `F` the ordered probit model.
 
-    The params are logits, read by the family `"categorical"`: train with
-    `uq.losses.NegativeLogLikelihood` and labels from 0 to `K - 1`.
-    `uq.predict` gives the probabilities `p` of the classes and their entropy;
-    the median class is `(p.cumsum(-1) < 0.5).sum(-1)`.
+    With `trainable_scale=True` the inputs move the scale, too: some answers are less
+    certain than others. A number that multiplies the location, all cut points and
+    the scale changes no probability. It is fixed in this way: where the inputs are
+    zero, the location is 0 and the scale is 1, because neither has a bias.
+
+    The params are logits, read by the family `Categorical(ordered=True)`: train
+    with `uq.losses.NegativeLogLikelihood` and labels from 0 to `K - 1`. `uq.predict`
+    gives the probabilities of the classes, their entropy, the `median` class, and
+    an `interval` of classes.
 
     Args:
         classes: Number of classes `K`, at least 2.
         link: The distribution `F`, `"logistic"` or `"normal"`.
-        kernel_initializer: Initializer of the kernel.
+        trainable_scale: Whether the scale depends on the inputs. It is a softplus
+            of them, and 1 everywhere before training.
+        kernel_initializer: Initializer of the kernel of the location.
         kernel_regularizer: Regularizer of the kernel.
         **kwargs: As for `keras.layers.Layer`.
 
@@ -77,7 +72,8 @@ class OrdinalHead(Head):
         `(batch, ..., K)`: the logarithms of the probabilities.
 
     Raises:
-        ValueError: Fewer than two classes, or an unknown link.
+        ValueError: Fewer than two classes, an unknown link, or a `trainable_scale`
+            that is not a boolean.
 
     Example:
 
@@ -85,18 +81,20 @@ class OrdinalHead(Head):
     >>> p = np.exp(head(np.zeros((1, 3))))  # equal classes, before training
     >>> [round(float(v), 4) for v in p[0]]
     [0.25, 0.25, 0.25, 0.25]
-    >>> int((p.cumsum(-1) < 0.5).sum(-1)[0])
-    1
+    >>> prediction = uq.ClassPrediction(np.log(p)[None], head.family)
+    >>> prediction.median
+    array([1.])
 
     References:
         McCullagh, 1980, "Regression Models for Ordinal Data", JRSS B 42(2),
-        doi:10.1111/j.2517-6161.1980.tb01109.x.
+        doi:10.1111/j.2517-6161.1980.tb01109.x, section 6 on the scale.
     """
 
     def __init__(
         self,
         classes: int,
         link: str = "logistic",
+        trainable_scale: bool = False,
         kernel_initializer: Identifier = "glorot_uniform",
         kernel_regularizer: Identifier = None,
         **kwargs: Any,
@@ -109,27 +107,27 @@ class OrdinalHead(Head):
             kernel_regularizer=kernel_regularizer,
             **kwargs,
         )
-        self.family = Categorical()
+        self.family = Categorical(ordered=True)
         self.family.params_size(self.units)
         self.classes = self.units
         self.link = arguments.one_of("link", link, _LINKS)
+        self.trainable_scale = arguments.boolean("trainable_scale", trainable_scale)
 
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
-        cuts = self._initial_cuts()
-        self.first_cut = self._add_cuts("first_cut", cuts[:1])
-        if self.classes > 2:
-            gaps = ops.convert_to_tensor(np.diff(cuts), self._output_dtype)
-            raw = positive_inverse(gaps, _SMALLEST_GAP)
-            self.raw_gaps = self._add_cuts("raw_gaps", raw)
-
-    def _add_cuts(self, name: str, value: Array | Tensor) -> Any:
-        return self.add_weight(
-            name=name,
-            shape=tuple(value.shape),
+        self.raw_cuts = self.add_weight(
+            name="raw_cuts",
+            shape=(self.classes - 1,),
             dtype=self._output_dtype,
-            initializer=lambda _, dtype: ops.cast(value, dtype),
+            initializer=lambda _, dtype: _raw(self._initial_cuts(), dtype),
+            # In half precision cut points would lose their digits.
+            autocast=False,
         )
+
+    def _initial_kernel(self, shape: Shape, dtype: str) -> Tensor:
+        kernel = super()._initial_kernel((shape[0], 1), dtype)
+        # The scale is 1 for every input.
+        return ops.pad(kernel, ((0, 0), (0, self._features_size() - 1)))
 
     def _initial_cuts(self) -> Array:
         """At a location of 0, all classes have the same probability."""
@@ -141,35 +139,51 @@ class OrdinalHead(Head):
     @property
     def cuts(self) -> Tensor:
         """The cut points, an increasing tensor of shape `(K - 1,)`."""
-        cuts = ops.convert_to_tensor(self.first_cut)
-        if self.classes == 2:
-            return cuts
-        gaps = positive(ops.convert_to_tensor(self.raw_gaps), _SMALLEST_GAP)
-        return ops.concatenate([cuts, cuts + ops.cumsum(gaps)])
+        return self._cuts_and_gaps[0]
+
+    @property
+    def _cuts_and_gaps(self) -> tuple[Tensor, Tensor]:
+        """The cut points, and how far each but the last is below the next."""
+        raw = ops.convert_to_tensor(self.raw_cuts)
+        gaps = positive(raw[1:], _SMALLEST_GAP)
+        # Not `ops.cumsum`, which on PyTorch Keras computes in float32.
+        steps = ops.concatenate([raw[:1], gaps])
+        until = ops.tril(ops.ones((self.classes - 1, self.classes - 1), steps.dtype))
+        return ops.sum(until * steps, axis=-1), gaps
 
     def _features_size(self) -> int:
-        return 1
+        return 2 if self.trainable_scale else 1
 
     def _params_size(self) -> int:
         return self.classes
 
-    def _to_params(self, loc: Tensor) -> Tensor:
+    def _to_params(self, features: Tensor) -> Tensor:
         # On PyTorch, `Dense` without a bias returns float32 for float64.
-        loc = ops.cast(loc, self._output_dtype)
-        cuts = ops.cast(self.cuts, loc.dtype)
+        features = ops.cast(features, self._output_dtype)
+        loc = features[..., :1]
+        scale = ops.ones_like(loc)
+        if self.trainable_scale:
+            scale = positive(features[..., 1:] + _RAW_ONE, SCALE_FLOOR)
+        cuts, gaps = self._cuts_and_gaps
         end = ops.ones_like(cuts[:1])
         lower = ops.concatenate([-np.inf * end, cuts])
         upper = ops.concatenate([cuts, np.inf * end])
-        gap = end
-        if self.classes > 2:
-            gaps = positive(ops.convert_to_tensor(self.raw_gaps), _SMALLEST_GAP)
-            gap = ops.concatenate([end, ops.cast(gaps, loc.dtype), end])
-        else:
-            gap = ops.concatenate([end, end])
-        return _LINKS[self.link](lower, upper, loc, gap)
+        widths = ops.concatenate([end, gaps, end])
+        return _LINKS[self.link](lower, upper, loc, scale, widths)
 
     def get_config(self) -> Config:
         config = super().get_config()
         kept = ("units", "use_bias", "bias_initializer", "bias_regularizer")
         config = {key: value for key, value in config.items() if key not in kept}
-        return {**config, "classes": self.classes, "link": self.link}
+        return {
+            **config,
+            "classes": self.classes,
+            "link": self.link,
+            "trainable_scale": self.trainable_scale,
+        }
+
+
+def _raw(cuts: Array, dtype: str) -> Tensor:
+    """The weight that gives these cut points: the first, and the raw gaps."""
+    gaps = positive_inverse(ops.convert_to_tensor(np.diff(cuts), dtype), _SMALLEST_GAP)
+    return ops.concatenate([ops.convert_to_tensor(cuts[:1], dtype), gaps])

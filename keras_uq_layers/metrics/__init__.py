@@ -1,4 +1,7 @@
-"""Metrics: streaming, with weights and masks, thin users of a family."""
+"""Metrics: streaming, with weights and masks, thin users of a family.
+
+Scores of censored times are functions of all rows at once.
+"""
 
 from keras_uq_layers import _namespace
 from keras_uq_layers.metrics._base import FamilyMetric
@@ -16,6 +19,8 @@ from keras_uq_layers.metrics.scores import NegativeLogLikelihood
 from keras_uq_layers.metrics.scores import Pinball
 from keras_uq_layers.metrics.scores import PredictiveEntropy
 from keras_uq_layers.metrics.scores import RootMeanSquaredError
+from keras_uq_layers.metrics.survival import censored_brier_score
+from keras_uq_layers.metrics.survival import concordance_index
 
 __all__ = [
     "Accuracy",
@@ -33,6 +38,8 @@ __all__ = [
     "PredictiveEntropy",
     "RegressionCalibrationError",
     "RootMeanSquaredError",
+    "censored_brier_score",
+    "concordance_index",
 ]
 
 _namespace.define(__name__)

@@ -112,7 +112,9 @@ class ClassPrediction(_Classes, Prediction):
         expected_entropy: Mean entropy of the passes.
         mutual_information: How much the passes disagree; at least 0.
 
-    Other attributes are those of `Prediction`, for the one-hot vector.
+    Other attributes are those of `Prediction`, for the one-hot vector. Where the
+    classes have an order, as those of an `OrdinalHead`, `median`, `quantile` and
+    `interval` are labels, one for each example: `(N, ...)`.
 
     Example:
 
@@ -136,32 +138,38 @@ class ClassPrediction(_Classes, Prediction):
         return self._each(entropy)
 
     def _quantiles(self, levels: Array) -> Array:
-        if isinstance(self.family, families.Categorical):
-            raise NotImplementedError(
-                "Classes have no order, and the family 'categorical' no quantiles or "
-                "intervals. Use `probabilities` instead."
-            )
         p = self.mean[..., None]
+        if isinstance(self.family, families.Categorical):
+            _check_order(self.family, "quantiles or intervals", "probabilities")
+            # The last class holds what rounding leaves.
+            labels = (p.cumsum(axis=-2)[..., :-1, :] < levels).sum(axis=-2)
+            return np.where(np.isnan(p).any(axis=-2), np.nan, labels)
         return np.where(np.isnan(p), np.nan, levels > 1.0 - p)
 
     def crps(self, y: Tensor) -> Array:
-        """Brier score `(y - p)^2` of each output of a Bernoulli family.
+        """Brier score `(y - p)^2`, or of classes with an order the ranked score.
+
+        ```
+        ranked score = sum over k of (P(class <= k) - [y <= k])^2
+        ```
 
         Args:
-            y: Zeros and ones `(N, ..., D)`, or `(N, ...)` where `D` is 1.
+            y: Zeros and ones `(N, ..., D)`, or `(N, ...)` where `D` is 1; for a
+                categorical family labels, or probabilities.
 
         Returns:
-            Array `(N, ..., D)`.
+            Array `(N, ..., D)`, for a categorical family `(N, ...)`.
 
         Raises:
-            NotImplementedError: The family is categorical.
+            NotImplementedError: The classes have no order.
         """
-        if isinstance(self.family, families.Categorical):
-            raise NotImplementedError(
-                "Classes have no order, and the family 'categorical' no CRPS. Use "
-                "`log_prob` instead."
-            )
-        return np.square(self._aligned(y) - self.mean)
+        y = self._aligned(y)
+        if not isinstance(self.family, families.Categorical):
+            return np.square(y - self.mean)
+        _check_order(self.family, "CRPS", "log_prob")
+        below = (y - self.mean).cumsum(axis=-1)[..., :-1]
+        outside = ((y < 0) | (y > 1)).any(axis=-1)
+        return np.where(outside, np.inf, np.square(below).sum(axis=-1))
 
     def log_prob(self, y: Tensor) -> Array:
         """Log probability of `y` under the mixture, in nats.
@@ -186,6 +194,15 @@ class ClassPrediction(_Classes, Prediction):
         terms = y * np.where(y == 0, 0.0, log_p)
         total = np.where(outside, -np.inf, terms.sum(axis=-1))
         return np.where(self._known, total, np.nan)
+
+
+def _check_order(family: families.Categorical, quantity: str, instead: str) -> None:
+    if not family.ordered:
+        raise NotImplementedError(
+            f"Classes have no order, and the family 'categorical' no {quantity}. Use "
+            f"`{instead}` instead, or, where they have one, "
+            "`uq.families.Categorical(ordered=True)`."
+        )
 
 
 def _log_probabilities(family: families.Categorical, params: Array) -> Array:

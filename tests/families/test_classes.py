@@ -322,3 +322,50 @@ def test_errors():
         NotImplementedError, match=r"has no quantile\. Use the probabilities"
     ):
         CATEGORICAL.quantile(0.5, np.zeros((3, 4)))
+
+
+# Classes with an order
+
+
+def test_the_middle_of_classes_with_an_order():
+    """Of the mixture of the passes, with rounding and a NaN beside it."""
+    p = np.array([[[0.2, 0.2, 0.6], [0.5, 0.5, 0.0], [0.1, 0.7, 0.2]]])
+    other = np.array([[[0.6, 0.4, 0.0], [0.5, 0.5, 0.0], [0.3, 0.7, 0.0]]])
+    family = uq.families.Categorical(from_logits=False, ordered=True)
+    prediction = uq.ClassPrediction(np.concatenate([p, other]), family)
+    assert prediction.median.tolist() == [1.0, 0.0, 1.0]
+    assert prediction.quantile([0.1, 0.39, 0.99]).tolist() == [
+        [0.0, 0.0, 0.0],
+        [0.0, 0.0, 1.0],
+        [2.0, 1.0, 2.0],
+    ]
+    lower, upper = prediction.interval(0.5)
+    assert lower.tolist() == [0.0, 0.0, 1.0]
+    assert upper.tolist() == [2.0, 1.0, 1.0]
+    table = prediction.to_dataframe(level=0.5)
+    assert table["upper"].tolist() == [2.0, 1.0, 1.0]
+    lost = np.array([[[np.nan, 0.5, 0.5], [0.5, 0.5, 0.0]]])
+    with pytest.warns(UserWarning, match="1 of 2"):
+        unknown = uq.ClassPrediction(lost, family)
+    assert np.isnan(unknown.median).tolist() == [True, False]
+    with pytest.raises(NotImplementedError, match=r"ordered=True"):
+        uq.ClassPrediction(p, SOFTMAX).interval(0.5)
+
+
+def test_the_ranked_score_is_the_crps_of_the_label():
+    """`E|Y - y| - E|Y - Y'| / 2`, and for two classes the Brier score."""
+    family = uq.families.Categorical(from_logits=False, ordered=True)
+    p = special.softmax(logits().astype("float64"), axis=-1)
+    labels, y = np.arange(4), np.arange(7) % 4
+    error = (p * np.abs(labels - y[:, None])).sum(axis=-1)
+    pairs = np.abs(labels[:, None] - labels)
+    exact = error - 0.5 * np.einsum("ni,nj,ij->n", p, p, pairs)
+    np.testing.assert_allclose(to_numpy(family.crps(y, p))[:, 0], exact, rtol=1e-6)
+    prediction = uq.ClassPrediction(p[None], family)
+    np.testing.assert_allclose(prediction.crps(y), exact, rtol=1e-12)
+    for score in (family.crps(np.full(7, 4), p), prediction.crps(np.full(7, 4))):
+        assert (to_numpy(score) == np.inf).all()  # no such class
+    two = np.array([[0.3, 0.7]])
+    np.testing.assert_allclose(to_numpy(family.crps(np.array([1]), two)), 0.09)
+    with pytest.raises(NotImplementedError, match="has no CRPS"):
+        SOFTMAX.crps(y, p)
