@@ -328,7 +328,7 @@ def test_errors():
 
 
 def test_the_middle_of_classes_with_an_order():
-    """Of the mixture of the passes, with rounding and a NaN beside it."""
+    """Of the mixture of the passes."""
     p = np.array([[[0.2, 0.2, 0.6], [0.5, 0.5, 0.0], [0.1, 0.7, 0.2]]])
     other = np.array([[[0.6, 0.4, 0.0], [0.5, 0.5, 0.0], [0.3, 0.7, 0.0]]])
     family = uq.families.Categorical(from_logits=False, ordered=True)
@@ -344,10 +344,6 @@ def test_the_middle_of_classes_with_an_order():
     assert upper.tolist() == [2.0, 1.0, 1.0]
     table = prediction.to_dataframe(level=0.5)
     assert table["upper"].tolist() == [2.0, 1.0, 1.0]
-    lost = np.array([[[np.nan, 0.5, 0.5], [0.5, 0.5, 0.0]]])
-    with pytest.warns(UserWarning, match="1 of 2"):
-        unknown = uq.ClassPrediction(lost, family)
-    assert np.isnan(unknown.median).tolist() == [True, False]
     with pytest.raises(NotImplementedError, match=r"ordered=True"):
         uq.ClassPrediction(p, SOFTMAX).interval(0.5)
 

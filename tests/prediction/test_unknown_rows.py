@@ -68,12 +68,13 @@ def test_quantiles_that_cross():
 
 
 def test_probabilities_that_are_none():
-    family = uq.families.Categorical(from_logits=False)
+    family = uq.families.Categorical(from_logits=False, ordered=True)
     samples = np.array([[[0.4, 0.6], [-2.0, 3.0]]])
     prediction = with_one_warning(
         "1 of 2 example", lambda: uq.ClassPrediction(samples, family)
     )
-    np.testing.assert_array_equal(np.isnan(prediction.entropy), [False, True])
+    for found in (prediction.entropy, prediction.median, prediction.crps([0, 0])):
+        np.testing.assert_array_equal(np.isnan(found), [False, True])
     np.testing.assert_array_equal(np.isnan(prediction.log_prob([0, 0])), [False, True])
 
 
