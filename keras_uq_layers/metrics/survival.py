@@ -61,7 +61,7 @@ def concordance_index(y: Tensor, predicted: Tensor) -> float:
             "`y` must hold two times of which one is known to be shorter. "
             f"Received: {len(time)} time(s), {np.count_nonzero(event)} event(s)"
         )
-    return right / pairs
+    return float(right / pairs)
 
 
 def censored_brier_score(
@@ -99,8 +99,9 @@ def censored_brier_score(
     Example:
 
     >>> y = uq.targets.survival(np.array([2.0, 5.0, 8.0]), np.array([1, 0, 1]))
-    >>> uq.metrics.censored_brier_score(y, np.array([0.2, 0.7, 0.9]), time=4.0)
-    0.04666666666666666
+    >>> score = uq.metrics.censored_brier_score(y, np.array([0.2, 0.7, 0.9]), 4.0)
+    >>> round(score, 4)
+    0.0467
 
     Reference:
         Graf et al., 1999, "Assessment and comparison of prognostic classification
