@@ -49,9 +49,9 @@ def compiled_step(model, batch, width=WIDTH):
     return lambda: model.train_function(iterator)["loss"].numpy()
 
 
-def compiled(layers, loss, width=WIDTH):
+def compiled(layers, loss, width=WIDTH, jit_compile=False):
     model = keras.Sequential([keras.Input((width,)), *layers])
-    model.compile("adam", loss=loss)
+    model.compile("adam", loss=loss, jit_compile=jit_compile)
     return model
 
 
@@ -87,6 +87,13 @@ def steps(rounds):
             compiled(plain, nll()),
             compiled([*dense(), keras.layers.Dense(1)], "mse"),
         ),
+        **{
+            f"`DistributionHead`, default / classic map{label}": tuple(
+                compiled([*dense(), last], nll(), jit_compile=jit_compile)
+                for last in (head(1), head(1, parameterization="scale"))
+            )
+            for label, jit_compile in (("", False), (", XLA", True))
+        },
         "`StudentT` head / `Dense(1)`, mean squared error": (
             compiled([*dense(), head(1, "student_t")], nll("student_t")),
             compiled([*dense(), keras.layers.Dense(1)], "mse"),

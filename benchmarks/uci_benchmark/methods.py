@@ -52,10 +52,15 @@ def plain(name, head, **options):
     return Candidate(name, lambda rows: [hidden(), head()], **options)
 
 
+def classic_head(family="normal"):
+    """The map with which all rows but two were measured."""
+    return uq.DistributionHead(1, family, parameterization="scale")
+
+
 def variational(**options):
     def layers(rows):
         random = uq.DenseVariational(UNITS, "relu", kl_weight=1 / rows, **options)
-        return [random, uq.DistributionHead(1)]
+        return [random, classic_head()]
 
     return [Candidate("", layers)]
 
@@ -63,27 +68,27 @@ def variational(**options):
 def dropout(rate):
     return Candidate(
         f"rate {rate}",
-        lambda rows: [hidden(), uq.MCDropout(rate), uq.DistributionHead(1)],
+        lambda rows: [hidden(), uq.MCDropout(rate), classic_head()],
     )
 
 
 def concrete_dropout(rows):
     wrapped = uq.ConcreteDropout(hidden(), kl_weight=1 / rows)
-    return [wrapped, uq.DistributionHead(1)]
+    return [wrapped, classic_head()]
 
 
 def student_t(df, beta, learning_rate):
     family = uq.families.StudentT(df)
     return plain(
         f"df {df:g}, beta {beta:g}, learning rate {learning_rate:g}",
-        lambda: uq.DistributionHead(1, family),
+        lambda: classic_head(family),
         family=family,
         beta=beta,
         learning_rate=learning_rate,
     )
 
 
-NORMAL = plain("", lambda: uq.DistributionHead(1))
+CLASSIC = plain("", classic_head)
 PASSES = 50
 
 METHODS = {
@@ -91,20 +96,21 @@ METHODS = {
         "`ConstantVarianceHead`, trainable scale",
         [plain("", lambda: uq.ConstantVarianceHead(1, trainable_scale=True))],
     ),
-    "normal": Method("`DistributionHead`, normal", [NORMAL]),
-    "signal_to_noise": Method(
-        '`DistributionHead`, normal, `parameterization="signal_to_noise"`',
-        [plain("", lambda: uq.DistributionHead(1, parameterization="signal_to_noise"))],
+    "normal": Method(
+        "`DistributionHead`, normal", [plain("", lambda: uq.DistributionHead(1))]
+    ),
+    "classic": Method(
+        '`DistributionHead`, normal, `parameterization="scale"`', [CLASSIC]
     ),
     "beta_nll": Method(
-        "`DistributionHead`, normal, `beta=0.5`", [NORMAL._replace(beta=0.5)]
+        "`DistributionHead`, normal, `beta=0.5`", [CLASSIC._replace(beta=0.5)]
     ),
     "student_t": Method(
         "`DistributionHead`, Student-t, `df` learned",
         [
             plain(
                 "",
-                lambda: uq.DistributionHead(1, "student_t"),
+                lambda: classic_head("student_t"),
                 family=uq.families.StudentT(),
             )
         ],
@@ -138,7 +144,7 @@ METHODS = {
     "concrete_dropout": Method(
         "`ConcreteDropout`", [Candidate("", concrete_dropout)], passes=PASSES
     ),
-    "ensemble": Method("`Ensemble` of 5, normal", [NORMAL], members=5),
+    "ensemble": Method("`Ensemble` of 5, normal", [CLASSIC], members=5),
     "best": Method(
         "`Ensemble` of 5, Student-t, `beta=0.5`, scale factor",
         [student_t(df, 0.5, rate) for df in (3.0, 5.0) for rate in (3e-3, 1e-2)],

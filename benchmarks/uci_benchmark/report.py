@@ -250,7 +250,8 @@ def _differences(sets):
     ]
     for name, found in sorted(sets.items()):
         base = found["methods"].get("constant", {}).get("splits", {})
-        for method, entry in found["methods"].items():
+        for method in sorted(found["methods"], key=list(METHODS).index):
+            entry = found["methods"][method]
             single = METHODS[method].members == METHODS[method].passes == 1
             both = sorted(set(base) & set(entry["splits"]), key=int)
             if method == "constant" or not single or not both:

@@ -36,8 +36,8 @@ def _signal_to_noise(location: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
 
 
 PARAMETERIZATIONS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-    "scale": _scale,
     "signal_to_noise": _signal_to_noise,
+    "scale": _scale,
 }
 """From the features of location and spread to `loc`, and to the scale in units of
 the initial one. Features of 0 give 0 and 1. The default comes first."""

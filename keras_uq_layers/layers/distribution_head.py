@@ -20,7 +20,8 @@ class DistributionHead(Head):
 
     ```
     params = map(inputs @ kernel + bias)
-    normal:  [loc | scale],  scale = scale_floor + softplus(...)
+    normal:  [loc | scale],  scale = scale_floor + 1 / sqrt(precision),
+                             loc = l / sqrt(precision)
     ```
 
     It is the last layer of a model that is trained with
@@ -47,12 +48,16 @@ class DistributionHead(Head):
             unit, ignore it.
         parameterization: Of families with a loc and a scale, the map from the
             features `l` and `s` to both, written here for an `initial_scale` of 1.
-            `"scale"`, the default: `loc = l`, `scale = softplus(s + log(e - 1))`.
-            `"signal_to_noise"`: `scale = 1 / sqrt(p)` and `loc = scale * l`, with
-            `p = (s + sqrt(s^2 + 4)) / 2`. It has the better mean where a model is
-            trained for thousands of steps. None: the default, and for other
-            families their only map. The page "One mean and one variance" of the
-            docs compares both on data.
+            `"signal_to_noise"`, the default: `scale = 1 / sqrt(p)` and
+            `loc = scale * l`, with `p = (s + sqrt(s^2 + 4)) / 2`: a row that is
+            fitted badly keeps more of its weight in the fit of loc.
+            `"scale"`, the classic: `loc = l`, `scale = softplus(s + log(e - 1))`.
+            Take it for the encoder of a variational autoencoder. None: the
+            default, and for other families their only map. The page "One mean
+            and one variance" of the docs compares both on data. In units of
+            `initial_scale`, scale is at most the square root of the largest
+            number of the dtype, 1.8e19 in float32 and 1.3e154 in float64; of
+            the classic map at most that number itself, 3.4e38 and 1.8e308.
         use_bias: Whether the dense map has a bias.
         kernel_initializer: Initializer of the kernel. The parameters that say
             how far y spreads (`Family.spread`), such as the scale, start with a

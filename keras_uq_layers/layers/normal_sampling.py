@@ -32,9 +32,9 @@ class NormalSampling(SavedSeeds):
             sum over D of KL(N(loc, scale) || N(0, 1))
     ```
 
-    This is the latent layer of a variational autoencoder, to be placed after a
-    `DistributionHead`. Its input is `[loc | scale]`, with a standard
-    deviation, not a log-variance. Gradients flow through the draw.
+    This is the latent layer of a variational autoencoder, to be placed after
+    `DistributionHead(D, parameterization="scale")`. Its input is `[loc | scale]`,
+    with a standard deviation, not a log-variance. Gradients flow through the draw.
 
     The layer adds the KL per example, in nats, to the loss. Beside a negative
     log likelihood per example its weight is 1: their sum is the negative

@@ -1,15 +1,18 @@
 """The maps from features to loc and scale: exact, finite, alive, and saved."""
 
 import keras
+import ml_dtypes
 import mpmath as mp
 import numpy as np
 import pytest
+from backend import has_float64
 from backend import to_numpy
 from backend import value_and_gradients
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 from oracle import check_function
+from strategies import ALL_DTYPES
 from strategies import dtypes
 from strategies import positives
 from strategies import reals
@@ -25,6 +28,7 @@ HAVING = [
 ]
 each_family = pytest.mark.parametrize("family", HAVING, ids=repr)
 each_name = pytest.mark.parametrize("name", PARAMETERIZATIONS)
+ROWS = 6
 ONE = mp.mpf(float(np.log(np.e - 1)))
 
 
@@ -92,10 +96,13 @@ def part(name, which):
 
 @st.composite
 def features(draw):
-    """A dtype, and rows of two features from the whole range of the dtype."""
+    """A dtype, and rows of two features from the whole range of the dtype.
+
+    Always as many rows: JAX compiles each operation for each shape.
+    """
     dtype = draw(dtypes())
     row = st.tuples(reals(dtype), reals(dtype) | st.floats(-60.0, 60.0))
-    return dtype, draw(st.lists(row, min_size=1, max_size=5))
+    return dtype, draw(st.lists(row, min_size=ROWS, max_size=ROWS))
 
 
 @each_name
@@ -104,6 +111,29 @@ def test_exact(name, case):
     dtype, rows = case
     check_function(part(name, 0), loc_exact(name), rows, dtype)
     check_function(part(name, 1), ratio_exact(name), rows, dtype)
+
+
+# The largest scale in units of the initial one, by the largest feature.
+LARGEST = {"scale": lambda feature: feature, "signal_to_noise": np.sqrt}
+
+
+@each_name
+@pytest.mark.parametrize("dtype", ALL_DTYPES)
+def test_the_smallest_and_the_largest_scale(name, dtype):
+    if dtype == "float64" and not has_float64():
+        pytest.skip("JAX has no float64 unless told so")
+    largest = float(ml_dtypes.finfo(dtype).max)
+    ends = np.array([[0.5, -largest], [0.5, largest]]).astype(dtype)
+    params, (gradient,) = value_and_gradients(
+        lambda f: families.Normal().parameterize(f, name, 1.0, 1e-3), ends
+    )
+    assert np.isfinite(params).all()
+    assert np.isfinite(gradient).all()
+    top = 0.999 * LARGEST[name](largest)
+    np.testing.assert_allclose(params[:, 1].max(), top, rtol=1e-2)
+    # In half precision a precision of the largest feature is not 0 yet.
+    smallest = 1e-3 + (largest**-0.5 if name == "signal_to_noise" else 0.0)
+    np.testing.assert_allclose(params[:, 1].min(), smallest, rtol=1e-2)
 
 
 @each_family
@@ -171,7 +201,7 @@ class TestTheChoice:
     def test_an_unknown_name(self):
         with pytest.raises(
             ValueError,
-            match=r"`parameterization` must be one of 'scale', 'signal_to_noise'. "
+            match=r"`parameterization` must be one of 'signal_to_noise', 'scale'. "
             "Received: parameterization='variance'",
         ):
             uq.DistributionHead(1, parameterization="variance")

@@ -40,7 +40,10 @@ def test_a_linear_autoencoder_reaches_the_exact_likelihood(seed):
     x = principal_axes(2000, 6, 2, seed)
     exact, noise = exact_log_likelihood(x, 2)
     decoder = uq.ConstantVarianceHead(6, trainable_scale=True)
-    model = keras.Sequential([uq.DistributionHead(2), uq.NormalSampling(), decoder])
+    # Loc is linear in x and the scale is constant, as in the classic map. The
+    # default multiplies both, and ends 2.3 % below the bound in as many steps.
+    encoder = uq.DistributionHead(2, parameterization="scale")
+    model = keras.Sequential([encoder, uq.NormalSampling(), decoder])
     steps = 2000
     schedule = keras.optimizers.schedules.CosineDecay(3e-2, steps)
     model.compile(
