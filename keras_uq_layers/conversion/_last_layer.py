@@ -101,7 +101,8 @@ def _found(model: keras.Model) -> tuple[Any, Any, Any]:
     outputs = getattr(model, "outputs", None) or []
     if len(outputs) != 1:
         raise ValueError(
-            "`model` must be built, with one output. Received: a model with "
+            "`model` must be a Sequential or Functional model that is built, with one "
+            f"output. Of an ensemble, take a member. Received: {model} with "
             f"{len(outputs)} known output(s)"
         )
     # Not `last.input`: the layer may stand in other models, too.

@@ -83,9 +83,14 @@ def to_laplace(
     compiled mean squared error.
 
     The variances grow with the distance between features. Features of ReLU units
-    do not always grow apart where the inputs do. Then put
-    `uq.RandomFourierFeatures` in front of the last layer, or ask
-    `uq.novelty.FeatureDensity` whether an input is known.
+    do not always grow apart where the inputs do, and where they do, the logits grow,
+    too: far away along a direction that tells the classes, the model may stay sure.
+    `uq.diagnose` sees it. Then put `uq.RandomFourierFeatures` in front of the last
+    layer, or ask `uq.novelty.FeatureDensity` whether an input is known.
+
+    After squared errors the output is still a mean, without noise: an interval of
+    `uq.predict` holds the epistemic part alone. For an interval of targets, end the
+    model in a head, or use `uq.calibration.SplitConformal`.
 
     Args:
         model: A Sequential or Functional model with one output, trained. It is

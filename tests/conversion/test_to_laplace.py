@@ -442,12 +442,19 @@ def test_predict_finds_an_epistemic_part_and_the_model_trains_on():
         assert not np.array_equal(after[0], before[0])
 
 
-def test_mixed_precision():
-    keras.config.set_dtype_policy("mixed_bfloat16")
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(policy):
+    keras.config.set_dtype_policy(policy)
     model, y = network("softmax")
-    last = laplace(model, y, "kronecker").layers[-1]
-    assert last.dtype_policy.name == "mixed_bfloat16"
-    assert np.isfinite(covariance(last)).all()
+    for structure in STRUCTURES:
+        last = laplace(model, y, structure).layers[-1]
+        assert last.dtype_policy.name == policy
+        # Half precision enters by the features of the rows alone.
+        matrix, _ = written_out("softmax", model, y, structure)
+        expected = np.linalg.inv(matrix + PRECISION * np.eye(15))
+        np.testing.assert_allclose(
+            covariance(last), expected, atol=0.02 * expected.max()
+        )
     # The rows tell nothing about one feature: draws of its weights are large, and
     # a half-precision product still has the digits of the others.
     x = np.concatenate([X, 0.0 * X[:, :1]], axis=1)
@@ -506,7 +513,8 @@ def test_errors():
         (gamma, {}, "must end in a head of the family.*family Gamma"),
         (twice, {}, r"must end in a `keras\.layers\.Dense`.*Dense"),
         (dropping, {}, "must not be random in front of its last layer.*MCDropout"),
-        (keras.Sequential([layers.Dense(1)]), {}, "must be built, with one output"),
+        (keras.Sequential([layers.Dense(1)]), {}, "model that is built, with one outp"),
+        (uq.Ensemble(lambda: uncompiled, 2), {}, "Of an ensemble, take a member.*Ens"),
         ("model", {}, "`model` must be a Keras model"),
     ]:
         arguments = {"x": X, "y": y, "verbose": 0, **kwargs}
