@@ -29,7 +29,12 @@ from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Floats
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._classes import ClassFamily
+from keras_uq_layers.numerics import risk_coverage as _curves
+from keras_uq_layers.numerics.dtypes import to_numpy
+from keras_uq_layers.prediction import Moments
 from keras_uq_layers.prediction import Prediction
+from keras_uq_layers.prediction.uncertainty import loss_of
+from keras_uq_layers.prediction.uncertainty import uncertainty
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +44,7 @@ __all__ = [
     "pit_histogram",
     "prediction_band",
     "reliability_diagram",
+    "risk_coverage",
     "style",
     "training_curve",
 ]
@@ -341,6 +347,74 @@ def coverage_width(
         ax.plot(widths, coverages, "o-", color=color, label=label)
         ax.plot(widths, levels, "x", color=color, alpha=0.5)
     ax.set(xlabel="mean width (unit of y)", ylabel="coverage", ylim=(0, 1))
+    ax.legend()
+    return ax
+
+
+@_in_style
+def risk_coverage(
+    predictions: Moments | Array | Mapping[str, Moments | Array],
+    y: Tensor,
+    score: str | Callable[[Any], Any] = "error_probability",
+    loss: str | Callable[[Any, Any], Any] = "error",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draws the error rate of the surest predictions, against their share.
+
+    Each model is one curve. To the left it answers only where it is very sure, to
+    the right always. The lower of two curves is the better one. A curve that does
+    not rise belongs to a score that does not know where the model is wrong. The
+    legend has the area under the curve (AURC, `uq.metrics.AURC`).
+
+    Args:
+        predictions: What `uq.predict` returns, or an array of probabilities
+            `(N, K)`; or a dict from label to such predictions.
+        y: Labels `(N,)`, or what `loss` takes.
+        score: How unsure a prediction is: a name or a function, as for
+            `uq.calibration.SelectivePrediction`.
+        loss: How wrong a prediction is, as for `SelectivePrediction`.
+        ax: Matplotlib Axes, or None.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: Shapes that do not agree, or a prediction without that score.
+
+    Example:
+
+    >>> p = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    >>> ax = uq.plotting.risk_coverage({"model": p}, np.array([0, 0, 0, 1]))
+    >>> ax.lines[-1].get_label()
+    'model, AURC 0.031'
+
+    References:
+        Geifman & El-Yaniv, 2017, "Selective Classification for Deep Neural
+        Networks", NeurIPS, arXiv:1705.08500.
+    """
+    if not isinstance(predictions, Mapping):
+        predictions = {"model": predictions}
+    ax = _axes(ax)
+    for i, (label, prediction) in enumerate(predictions.items()):
+        # A threshold accepts all examples of one score, or none.
+        _, cell = np.unique(uncertainty(prediction, score), return_inverse=True)
+        losses = to_numpy(loss_of(prediction, y, loss))
+        sums = np.bincount(cell), np.bincount(cell, losses)
+        curve = _curves.risk_coverage(
+            *(ops.convert_to_tensor(s, "float32") for s in sums)
+        )
+        area = float(_curves.area_under_risk(*curve))
+        coverage, risk = (to_numpy(values) for values in curve)
+        ax.plot(
+            # Constant below the first point, as in the area.
+            np.append(0.0, coverage),
+            np.append(risk[:1], risk),
+            color=_CYCLE[i % len(_CYCLE)],
+            label=f"{label}, AURC {area:.2g}",
+        )
+    what = "error rate" if loss == "error" else "mean loss"
+    ax.set(xlabel="share of examples that are answered", ylabel=f"{what} among them")
+    ax.set(xlim=(0, 1), ylim=(0, None))
     ax.legend()
     return ax
 

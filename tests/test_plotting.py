@@ -191,6 +191,33 @@ def test_coverage_grows_with_width(ax):
         assert (np.diff(curve.get_ydata()) >= 0).all()
 
 
+def test_risk_over_coverage_is_the_curve_of_the_metric(ax):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, 200, 3))
+    y = (logits.mean(axis=0) + rng.gumbel(size=(200, 3))).argmax(axis=1)
+    prediction = uq.ClassPrediction(logits, "categorical")
+    plotting.risk_coverage({"all": prediction, "p": prediction.mean}, y, ax=ax)
+    one, other = ax.lines
+    np.testing.assert_allclose(one.get_ydata(), other.get_ydata())
+    assert one.get_xdata()[-1] == 1.0
+    wrong = prediction.mean.argmax(axis=1) != y
+    np.testing.assert_allclose(one.get_ydata()[-1], wrong.mean(), rtol=1e-5)
+    metric = uq.metrics.AURC(uq.families.Categorical(from_logits=False))
+    metric.update_state(y, prediction.mean)
+    assert legend(ax)[0] == f"all, AURC {float(metric.result()):.2g}"
+    assert ax.get_ylabel() == "error rate among them"
+
+
+def test_risk_over_coverage_of_a_regression_and_of_equal_scores(ax):
+    prediction, _, y = regression()
+    square = lambda prediction, y: (prediction.mean[:, 0] - y) ** 2  # noqa: E731
+    plotting.risk_coverage(prediction, y, score=lambda p: y * 0, loss=square, ax=ax)
+    (line,) = ax.lines
+    mean = square(prediction, y).mean()
+    np.testing.assert_allclose(line.get_ydata(), [mean, mean], rtol=1e-4)
+    assert ax.get_ylabel() == "mean loss among them"
+
+
 def test_training_curve_with_its_reference(ax):
     history = {"loss": [2.0, 0.5, -0.5], "val_loss": [2.0, 1.0, 0.9], "mae": [1, 1, 1]}
     plotting.training_curve(history, reference=1.4, ax=ax)

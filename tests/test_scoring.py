@@ -15,7 +15,7 @@ import keras_uq_layers as uq
 
 LOSSES, METRICS = uq.losses, uq.metrics
 QUANTILES = uq.families.Quantiles([0.1, 0.9])
-OF_CLASSES = ("Accuracy", "BrierScore", "ExpectedCalibrationError")
+OF_CLASSES = ("Accuracy", "AUGRC", "AURC", "BrierScore", "ExpectedCalibrationError")
 ABSTRACT = ("FamilyMetric", "MeanMetric")
 SCORES = [
     getattr(space, name)

@@ -22,6 +22,7 @@ from keras_uq_layers.calibration.conformal import ConformalQuantile
 from keras_uq_layers.calibration.conformal import SplitConformal
 from keras_uq_layers.calibration.isotonic import IsotonicCalibration
 from keras_uq_layers.calibration.prediction_sets import AdaptivePredictionSets
+from keras_uq_layers.calibration.prediction_sets import LeastAmbiguousSets
 from keras_uq_layers.calibration.scale import ScaleCalibration
 from keras_uq_layers.calibration.selective import SelectivePrediction
 from keras_uq_layers.calibration.temperature_scaling import TemperatureScaling
@@ -55,6 +56,7 @@ __all__ = [
     "AdaptivePredictionSets",
     "ConformalQuantile",
     "IsotonicCalibration",
+    "LeastAmbiguousSets",
     "ScaleCalibration",
     "SelectivePrediction",
     "SplitConformal",

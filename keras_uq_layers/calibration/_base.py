@@ -119,19 +119,25 @@ def as_rows(scores: Array) -> Array:
     return rows
 
 
-def conformal_quantile(scores: Array, level: float) -> Any:
+def conformal_rank(count: int, level: float) -> int:
+    """`ceil((n + 1) level)`: which of n sorted scores is the threshold."""
+    # 1e-9: 0.9 * 10 in floating point must not be rounded up to 10.
+    return math.ceil((count + 1) * level - 1e-9)
+
+
+def conformal_quantile(scores: Array, level: float, of: str = "") -> Any:
     """The `ceil((n + 1) level)`-th smallest score, along the first axis.
 
     A new score that is exchangeable with these is at most this score with a
-    probability from `level` to `level + 1 / (n + 1)`.
+    probability from `level` to `level + 1 / (n + 1)`. `of` says for the error
+    whose scores these are, if not those of all examples.
     """
     count = len(scores)
-    # 1e-9: 0.9 * 10 in floating point must not be rounded up to 10.
-    rank = math.ceil((count + 1) * level - 1e-9)
+    rank = conformal_rank(count, level)
     if rank > count:
         needed = math.ceil(level / (1.0 - level) - 1e-9)
         raise ValueError(
-            f"Calibration at level {level:g} must have at least {needed} points. "
+            f"Calibration at level {level:g} must have at least {needed} points{of}. "
             f"Received: {count} point(s)"
         )
     return np.sort(scores, axis=0)[rank - 1]

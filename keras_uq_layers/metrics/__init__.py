@@ -19,10 +19,14 @@ from keras_uq_layers.metrics.scores import NegativeLogLikelihood
 from keras_uq_layers.metrics.scores import Pinball
 from keras_uq_layers.metrics.scores import PredictiveEntropy
 from keras_uq_layers.metrics.scores import RootMeanSquaredError
+from keras_uq_layers.metrics.selective import AUGRC
+from keras_uq_layers.metrics.selective import AURC
 from keras_uq_layers.metrics.survival import censored_brier_score
 from keras_uq_layers.metrics.survival import concordance_index
 
 __all__ = [
+    "AUGRC",
+    "AURC",
     "Accuracy",
     "BrierScore",
     "CRPS",

@@ -18,12 +18,24 @@ from keras_uq_layers.scoring import Scored
 _FINE_BINS = 2**12
 
 
-def _of_classes(family: Family) -> ClassFamily:
+def of_classes(family: Family) -> ClassFamily:
     if not isinstance(family, ClassFamily):
         raise arguments.error(
             "family", "one of classes, 'categorical' or 'bernoulli'", family
         )
     return family
+
+
+def top_labels(family: Family, rows: Scored) -> tuple[Tensor, Tensor, Tensor]:
+    """Confidence, whether it was right, and weight of each prediction, flat."""
+    confidence, right = of_classes(family).top_label(rows.y, rows.params)
+    weights = ops.expand_dims(rows.weights, -1)
+    weights = ops.broadcast_to(weights, ops.shape(confidence))
+    # A label that is no class, or logits that are NaN, must show.
+    right = ops.where((right < 0) | (right > 1), float("nan"), right)
+    flat = (ops.reshape(tensor, (-1,)) for tensor in (confidence, right, weights))
+    confidence, right, weights = flat
+    return confidence, right, weights
 
 
 @register("metrics.Accuracy")
@@ -62,10 +74,10 @@ class Accuracy(MeanMetric):
     ) -> None:
         super().__init__(family, name, dtype)
         if self.family is not None:
-            _of_classes(self.family)
+            of_classes(self.family)
 
     def values(self, family: Family, y: Tensor, params: Tensor) -> Tensor:
-        _, right = _of_classes(family).top_label(y, params)
+        _, right = of_classes(family).top_label(y, params)
         # A label that is no class, or a logit that is NaN, must show.
         right = ops.where((right < 0) | (right > 1), float("nan"), right)
         right = ops.where(ops.isnan(params[..., :1]), float("nan"), right)
@@ -115,10 +127,10 @@ class BrierScore(MeanMetric):
     ) -> None:
         super().__init__(family, name, dtype)
         if self.family is not None:
-            _of_classes(self.family)
+            of_classes(self.family)
 
     def values(self, family: Family, y: Tensor, params: Tensor) -> Tensor:
-        y = _of_classes(family).align(y, params)
+        y = of_classes(family).align(y, params)
         outside = family.outside_support(y)
         # A label that is no class has no score.
         y = ops.where(outside, ops.full_like(y, float("nan")), y)
@@ -186,7 +198,7 @@ class ExpectedCalibrationError(FamilyMetric):
     ) -> None:
         super().__init__(family, name, dtype)
         if self.family is not None:
-            _of_classes(self.family)
+            of_classes(self.family)
         self.bins = arguments.positive_int("bins", bins)
         self.adaptive = arguments.boolean("adaptive", adaptive)
         self._cells = _FINE_BINS if adaptive else self.bins
@@ -194,14 +206,7 @@ class ExpectedCalibrationError(FamilyMetric):
         self.sums = self.add_variable((3, self._cells), "zeros", name="sums")
 
     def accumulate(self, family: Family, rows: Scored) -> None:
-        confidence, right = _of_classes(family).top_label(rows.y, rows.params)
-        weights = ops.expand_dims(rows.weights, -1)
-        weights = ops.broadcast_to(weights, ops.shape(confidence))
-        confidence, right, weights = (
-            ops.reshape(t, (-1,)) for t in (confidence, right, weights)
-        )
-        # A label that is no class, or logits that are NaN, must show.
-        right = ops.where((right < 0) | (right > 1), float("nan"), right)
+        confidence, right, weights = top_labels(family, rows)
         bad = ops.isnan(confidence)
         # Bins are closed on the right, as in Guo et al.
         cell = ops.ceil(ops.cast(self._cells, confidence.dtype) * confidence) - 1.0

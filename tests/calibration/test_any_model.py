@@ -8,6 +8,7 @@ from scipy import stats
 import keras_uq_layers as uq
 from keras_uq_layers.calibration import AdaptivePredictionSets
 from keras_uq_layers.calibration import ConformalQuantile
+from keras_uq_layers.calibration import LeastAmbiguousSets
 from keras_uq_layers.calibration import SplitConformal
 
 RESAMPLES, COUNT, NEW, LEVEL = 500, 99, 101, 0.9
@@ -141,20 +142,27 @@ def test_two_quantile_regressions_of_any_library():
 
 
 # Of MAPIE 1.6 on the scores below, at the levels 0.5, 0.8 and 0.9:
-# `SplitConformalRegressor` around a finished regressor, and the rule of
-# `SplitConformalClassifier` on scores without a random part.
+# `SplitConformalRegressor` around a finished regressor, the rule of
+# `SplitConformalClassifier` on scores without a random part, its regularization of
+# them (a penalty of 0.1 from the second class on), and its "lac".
 MAPIE = {
     20: {
         "residuals": [1.0676668944156276, 2.407029826595119, 2.6132835415596354],
         "sets": [0.8918591337572314, 0.9712648540424771, 1.0],
+        "regularized": [0.986090273212705, 1.0712648540424772, 1.2],
+        "least": [0.6689285846204354, 0.8250158468394896, 0.8782695878412325],
     },
     100: {
         "residuals": [1.1857263195672414, 2.159142674357728, 2.61601034561893],
         "sets": [0.9408709313248271, 1.0, 1.0],
+        "regularized": [1.0408709313248272, 1.2, 1.2],
+        "least": [0.7267556478621278, 0.9164386956713035, 0.9594822310766767],
     },
     257: {
         "residuals": [0.9761410887219318, 1.7118803529995918, 2.3111141616441917],
         "sets": [0.9098064346673622, 1.0, 1.0],
+        "regularized": [1.008531448089399, 1.2, 1.2],
+        "least": [0.690919056512016, 0.8952877020305944, 0.951404343063179],
     },
 }
 
@@ -166,7 +174,7 @@ def test_thresholds_are_those_of_mapie(count):
     p, labels = rng.dirichlet(np.ones(3), size=count), rng.integers(0, 3, count)
     labels[:3] = [0, 1, 2]
     seen = (0.5, 0.8, 0.9), *MAPIE[count].values()
-    for level, residual, share in zip(*seen, strict=True):
+    for level, residual, share, regularized, least in zip(*seen, strict=True):
         found = SplitConformal(level).fit(y_hat, y)
         np.testing.assert_allclose(found.threshold, [residual], rtol=1e-12)
         # MAPIE's `ConformalizedQuantileRegressor`, with a symmetric correction.
@@ -174,6 +182,11 @@ def test_thresholds_are_those_of_mapie(count):
         np.testing.assert_allclose(ends.threshold, [residual - 0.5], rtol=1e-12)
         sets = AdaptivePredictionSets(level, randomized=False).fit(p, labels)
         np.testing.assert_allclose(sets.threshold, share, rtol=1e-12)
+        sets = AdaptivePredictionSets(level, randomized=False, penalty=0.1)
+        sets.fit(p, labels)
+        np.testing.assert_allclose(sets.threshold, regularized, rtol=1e-12)
+        sets = LeastAmbiguousSets(level).fit(p, labels)
+        np.testing.assert_allclose(sets.threshold, least, rtol=1e-12)
         # And its rule: NumPy's quantile of a level that is a little higher.
         rank = np.ceil((count + 1) * level - 1e-9) / count
         rule = np.quantile(np.abs(y - y_hat), rank, method="lower")

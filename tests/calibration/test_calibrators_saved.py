@@ -22,7 +22,7 @@ def arrays(name):
     if name == "TemperatureScaling":
         logits = rng.normal(size=(200, 3))
         return logits, (logits + rng.normal(size=(200, 3))).argmax(1), logits[:9]
-    if name == "AdaptivePredictionSets":
+    if name.endswith("Sets"):
         logits = rng.normal(size=(1, 200, 3))
         whole, part = (
             uq.ClassPrediction(values, "categorical")

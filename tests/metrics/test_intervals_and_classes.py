@@ -32,6 +32,8 @@ CLASSES = [
     M.ExpectedCalibrationError(CATEGORICAL, bins=5, adaptive=True),
     M.PredictiveEntropy(CATEGORICAL),
     M.Accuracy(CATEGORICAL),
+    M.AURC(CATEGORICAL),
+    M.AUGRC(CATEGORICAL),
 ]
 
 

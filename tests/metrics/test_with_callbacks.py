@@ -21,8 +21,10 @@ CONCRETE = [
 def family_for(metric):
     if metric is uq.metrics.Pinball:
         return uq.families.Quantiles([0.1, 0.9])
-    of_classes = ("Accuracy", "BrierScore", "ExpectedCalibrationError")
-    return "bernoulli" if metric.__name__ in of_classes else "normal"
+    of_classes = any(
+        metric.__module__.endswith(room) for room in ("classification", "selective")
+    )
+    return "bernoulli" if of_classes else "normal"
 
 
 def made(metric):

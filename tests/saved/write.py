@@ -127,6 +127,9 @@ def compiled_models():
             m.PredictiveEntropy(family),
         ]
         yield family.name, compiled(last, loss(family), metrics), x, label
+    selective = [m.AURC(), m.AUGRC()]
+    last = [uq.DistributionHead(3, "categorical")]
+    yield "selective", compiled(last, loss(), selective), x, label
     variational = uq.DenseVariational(
         3, kl_weight=0.1, prior="scale_mixture", bias_prior="normal"
     )
@@ -162,6 +165,7 @@ def calibrators():
         c.ScaleCalibration().fit(all_rows, y),
         c.IsotonicCalibration().fit(few, y[:9]),
         c.AdaptivePredictionSets(0.8).fit(classes, rng.integers(0, 3, 99)),
+        c.LeastAmbiguousSets(0.8).fit(classes, rng.integers(0, 3, 99), "classes"),
         c.SelectivePrediction(0.1).fit(classes, classes.mean.argmax(axis=-1)),
     ]
 
