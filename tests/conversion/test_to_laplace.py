@@ -473,6 +473,9 @@ def test_mixed_precision(policy):
 
 
 def test_errors():
+    def member():
+        return network("softmax")[0]
+
     model, y = network("softmax")
     uncompiled = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     relu = keras.Sequential([keras.Input((3,)), layers.Dense(2, "relu")])
@@ -514,7 +517,7 @@ def test_errors():
         (twice, {}, r"must end in a `keras\.layers\.Dense`.*Dense"),
         (dropping, {}, "must not be random in front of its last layer.*MCDropout"),
         (keras.Sequential([layers.Dense(1)]), {}, "model that is built, with one outp"),
-        (uq.Ensemble(lambda: uncompiled, 2), {}, "Of an ensemble, take a member.*Ens"),
+        (uq.Ensemble(member, 2), {}, "Of an ensemble, take a member.*Ensemble"),
         ("model", {}, "`model` must be a Keras model"),
     ]:
         arguments = {"x": X, "y": y, "verbose": 0, **kwargs}
