@@ -53,7 +53,7 @@ def plain(name, head, **options):
 
 
 def classic_head(family="normal"):
-    """The map with which all rows but two were measured."""
+    """The map with which the rows of random weights and of `best` were measured."""
     return uq.DistributionHead(1, family, parameterization="scale")
 
 
@@ -88,6 +88,7 @@ def student_t(df, beta, learning_rate):
     )
 
 
+NORMAL = plain("", lambda: uq.DistributionHead(1))
 CLASSIC = plain("", classic_head)
 PASSES = 50
 
@@ -96,21 +97,19 @@ METHODS = {
         "`ConstantVarianceHead`, trainable scale",
         [plain("", lambda: uq.ConstantVarianceHead(1, trainable_scale=True))],
     ),
-    "normal": Method(
-        "`DistributionHead`, normal", [plain("", lambda: uq.DistributionHead(1))]
-    ),
+    "normal": Method("`DistributionHead`, normal", [NORMAL]),
     "classic": Method(
         '`DistributionHead`, normal, `parameterization="scale"`', [CLASSIC]
     ),
     "beta_nll": Method(
-        "`DistributionHead`, normal, `beta=0.5`", [CLASSIC._replace(beta=0.5)]
+        "`DistributionHead`, normal, `beta=0.5`", [NORMAL._replace(beta=0.5)]
     ),
     "student_t": Method(
         "`DistributionHead`, Student-t, `df` learned",
         [
             plain(
                 "",
-                lambda: classic_head("student_t"),
+                lambda: uq.DistributionHead(1, "student_t"),
                 family=uq.families.StudentT(),
             )
         ],
