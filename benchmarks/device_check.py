@@ -96,7 +96,9 @@ TWINS = {
         lambda: uq.SpatialMCDropout3D(0.1),
         lambda: L.SpatialDropout3D(0.1),
     ),
+    "BetaCalibration": ((1,), uq.BetaCalibration, lambda: L.Rescaling(0.5)),
     "TemperatureScaling": (FLAT, uq.TemperatureScaling, lambda: L.Rescaling(0.5)),
+    "VectorScaling": (FLAT, uq.VectorScaling, lambda: L.Rescaling(0.5)),
     "Variational": (
         SEQUENCE,
         lambda: uq.Variational(L.LSTM(32), kl_weight=1e-4),

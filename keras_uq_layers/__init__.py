@@ -16,7 +16,9 @@ from keras_uq_layers import posteriors
 from keras_uq_layers import priors
 from keras_uq_layers import targets
 from keras_uq_layers._version import __version__
+from keras_uq_layers.calibration import BetaCalibration
 from keras_uq_layers.calibration import TemperatureScaling
+from keras_uq_layers.calibration import VectorScaling
 from keras_uq_layers.conversion import to_bayesian
 from keras_uq_layers.conversion import to_deterministic
 from keras_uq_layers.conversion import to_laplace
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
     from keras_uq_layers.tfp import to_tfp
 
 __all__ = [
+    "BetaCalibration",
     "TemperatureScaling",
+    "VectorScaling",
     "__version__",
     "calibration",
     "callbacks",

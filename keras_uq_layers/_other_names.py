@@ -170,7 +170,7 @@ TABLE: dict[str, dict[str, str]] = {
         "RMSE": "`uq.metrics.RootMeanSquaredError()`",
         "MAE": "`uq.metrics.MeanAbsoluteError()`",
         "KLAnnealing": "`uq.callbacks.KLWarmup(epochs)`",
-        "PlattScaling": "`uq.TemperatureScaling()`",
+        "PlattScaling": "`uq.VectorScaling()`",
         "Conformal": "`uq.calibration.SplitConformal(level)`",
         "ConformalPrediction": "`uq.calibration.SplitConformal(level)`",
         "MapieRegressor": "`uq.calibration.SplitConformal(level)`",

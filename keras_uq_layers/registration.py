@@ -42,7 +42,7 @@ def custom_objects() -> dict[str, type]:
     Example:
 
     >>> sorted(uq.custom_objects())[0]
-    'keras_uq_layers>BumpLayer'
+    'keras_uq_layers>BetaCalibration'
     """
     return {
         name: cls

@@ -266,4 +266,15 @@ CASES = [
         (4, 2, 3),
         expect={"trainable": 2, "non_trainable": 0, "half_precision_output": False},
     ),
+    Case(
+        "VectorScaling",
+        {"scale": [2.0, 1.0, 0.5], "bias": [0.0, 1.0, -1.0]},
+        expect={"trainable": 0, "non_trainable": 2, "half_precision_output": False},
+    ),
+    Case(
+        "BetaCalibration",
+        {"a": 2.0, "b": 0.5, "c": 0.1},
+        (5, 1),
+        expect={"trainable": 0, "non_trainable": 3, "half_precision_output": False},
+    ),
 ]

@@ -4,8 +4,8 @@ Every calibrator has `fit(prediction, y)` for data that the model was not
 trained on, and then answers for new predictions. A prediction comes from
 `uq.predict`, for any Keras model, or is `uq.Prediction(params[None], family)`
 for an array of params. The conformal ones also take arrays of predictions of
-any other library. `TemperatureScaling` is a layer, and takes logits or
-probabilities.
+any other library. `TemperatureScaling`, `VectorScaling` and `BetaCalibration`
+are layers, and take logits or probabilities.
 
 `save` writes a calibrator to a file. The fitted state is in `get_config`, so
 that a calibrator can also be part of any Keras config.
@@ -18,6 +18,7 @@ from typing import Any
 import keras
 
 from keras_uq_layers import _namespace
+from keras_uq_layers.calibration.beta import BetaCalibration
 from keras_uq_layers.calibration.conformal import ConformalQuantile
 from keras_uq_layers.calibration.conformal import SplitConformal
 from keras_uq_layers.calibration.isotonic import IsotonicCalibration
@@ -26,6 +27,7 @@ from keras_uq_layers.calibration.prediction_sets import LeastAmbiguousSets
 from keras_uq_layers.calibration.scale import ScaleCalibration
 from keras_uq_layers.calibration.selective import SelectivePrediction
 from keras_uq_layers.calibration.temperature_scaling import TemperatureScaling
+from keras_uq_layers.calibration.vector_scaling import VectorScaling
 
 
 def save(calibrator: Any, path: str | os.PathLike[str]) -> None:
@@ -54,6 +56,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 __all__ = [
     "AdaptivePredictionSets",
+    "BetaCalibration",
     "ConformalQuantile",
     "IsotonicCalibration",
     "LeastAmbiguousSets",
@@ -61,6 +64,7 @@ __all__ = [
     "SelectivePrediction",
     "SplitConformal",
     "TemperatureScaling",
+    "VectorScaling",
     "load",
     "save",
 ]

@@ -1,34 +1,21 @@
 from typing import Any
 from typing import Self
 
-import keras
 import numpy as np
-from keras import KerasTensor
-from keras import ops
 
-from keras_uq_layers import _keras
 from keras_uq_layers import arguments
-from keras_uq_layers import families
-from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
-from keras_uq_layers.calibration._base import to_array
-from keras_uq_layers.families._classes import log_complement
-from keras_uq_layers.families._classes import log_probability
-from keras_uq_layers.families._tag import attach_family
-from keras_uq_layers.families._tag import attached_family
-from keras_uq_layers.numerics import at_least_float32
-from keras_uq_layers.prediction import Moments
+from keras_uq_layers.calibration._scaling import LogitScaling
 from keras_uq_layers.prediction import Prediction
-from keras_uq_layers.prediction.uncertainty import labels
 from keras_uq_layers.registration import register
 
 _RANGE = 1e4
 
 
 @register("TemperatureScaling")
-class TemperatureScaling(keras.layers.Layer):
+class TemperatureScaling(LogitScaling):
     """Divides logits by one temperature, which is fitted after training.
 
     ```
@@ -83,32 +70,14 @@ class TemperatureScaling(keras.layers.Layer):
     def __init__(
         self, temperature: float = 1.0, from_logits: bool = True, **kwargs: Any
     ) -> None:
-        # Half precision would round the logits before they are calibrated.
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(from_logits, **kwargs)
         self.initial_temperature = arguments.positive_float("temperature", temperature)
-        self.from_logits = arguments.boolean("from_logits", from_logits)
-        self.supports_masking = True
 
     def build(self, input_shape: Shape) -> None:
-        self.temperature = self.add_weight(
-            name="temperature",
-            shape=(),
-            dtype=self._output_dtype,
-            initializer=keras.initializers.Constant(self.initial_temperature),
-            trainable=False,
-            autocast=False,
-        )
+        self.temperature = self._add_constant("temperature", self.initial_temperature)
 
-    def call(self, inputs: Tensor) -> Tensor:
-        family = self._family_of(inputs)
-        output = ops.cast(inputs, self._output_dtype)
-        if self.from_logits:
-            output = output / self.temperature
-        elif inputs.shape[-1] == 1:
-            output = ops.sigmoid(_logit(output) / self.temperature)
-        else:
-            output = ops.softmax(log_probability(output) / self.temperature)
-        return attach_family(output, family)
+    def scaled(self, logits: Tensor) -> Tensor:
+        return logits / self.temperature
 
     def fit(self, logits: Tensor | Prediction, y: Tensor) -> Self:
         """Sets the temperature of highest likelihood.
@@ -128,29 +97,17 @@ class TemperatureScaling(keras.layers.Layer):
                 likely class (the best would be 0), or where the logits
                 predict the labels no better than chance (infinity).
         """
-        if isinstance(logits, Moments):
-            logits = self._of_prediction(logits)
-        logits = to_array(logits)
-        if not self.from_logits:
-            logits = _to_logits(logits, self._output_dtype)
-        if logits.ndim != 2 or len(logits) < 1 or not np.isfinite(logits).all():
-            raise ValueError(
-                "`logits` must be finite, of shape (N, K). "
-                f"Received: logits of shape {logits.shape}"
-            )
-        if not self.built:
-            self.build(logits.shape)
-        if logits.shape[1] == 1:
-            logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-        y = labels(y, *logits.shape)
-        logits = logits - logits.max(axis=1, keepdims=True)
-        chosen = logits[np.arange(len(y)), y]
+        z, y = self._rows(logits, y)
+        if z.shape[1] == 1:
+            z = np.concatenate([np.zeros_like(z), z], axis=1)
+        z = z - z.max(axis=1, keepdims=True)
+        chosen = z[np.arange(len(y)), y]
 
         def slope(inverse: float) -> float:
             """Derivative of the loss, which is convex in 1 / temperature."""
-            weights = np.exp(inverse * logits)
+            weights = np.exp(inverse * z)
             weights /= weights.sum(axis=1, keepdims=True)
-            return float(np.mean((weights * logits).sum(axis=1) - chosen))
+            return float(np.mean((weights * z).sum(axis=1) - chosen))
 
         low, high = 1.0 / _RANGE, _RANGE
         if not slope(low) < 0 < slope(high):
@@ -167,71 +124,6 @@ class TemperatureScaling(keras.layers.Layer):
         self.temperature.assign(1.0 / np.sqrt(low * high))
         return self
 
-    def _of_prediction(self, prediction: Moments) -> Array:
-        """The params of the only pass, if they are what this layer is given."""
-        if not isinstance(prediction, Prediction) or prediction.passes != 1:
-            raise ValueError(
-                "`logits` must be an array, such as `model.predict(x)` of a model "
-                "that ends in logits: the mean of several passes has none. "
-                f"Received: {type(prediction).__name__} of {prediction.passes} pass(es)"
-            )
-        self._check_kind(getattr(prediction.family, "from_logits", None), "logits")
-        return prediction.samples[0]
-
-    def _family_of(self, inputs: Tensor) -> families.Family:
-        """The family of the head before this layer, else that of its classes."""
-        known = attached_family(inputs)
-        if _keras.is_probability(inputs):
-            self._check_kind(False, "inputs")
-        if known is not None:
-            self._check_kind(getattr(known, "from_logits", None), "inputs")
-            return known
-        one = inputs.shape[-1] == 1
-        kind = families.Bernoulli if one else families.Categorical
-        return kind(from_logits=self.from_logits)
-
-    def _check_kind(self, from_logits: bool | None, name: str) -> None:
-        if from_logits != self.from_logits:
-            wanted = "logits" if self.from_logits else "probabilities"
-            kinds = {True: "logits", False: "probabilities", None: "other params"}
-            raise ValueError(
-                f"`{name}` must be {wanted} where `from_logits={self.from_logits}`. "
-                f"Received: {kinds[from_logits]}"
-            )
-
-    @property
-    def _output_dtype(self) -> str:
-        return at_least_float32(self.compute_dtype)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
-
-    def compute_output_spec(self, inputs: KerasTensor) -> KerasTensor:
-        output = KerasTensor(inputs.shape, dtype=self._output_dtype)
-        return attach_family(output, self._family_of(inputs))
-
     def get_config(self) -> Config:
         now = self.temperature if self.built else self.initial_temperature
-        return {
-            **super().get_config(),
-            "temperature": float(now),
-            "from_logits": self.from_logits,
-        }
-
-
-def _to_logits(p: Array, dtype: str) -> Array:
-    """Logits of probabilities `(N, K)`, checked; `log(p)` is one choice of them.
-
-    In the dtype of the layer: the logarithm of 0 depends on it.
-    """
-    if not ((p >= 0) & (p <= 1.0 + 1e-3)).all():
-        raise ValueError(
-            "`logits` must hold probabilities for `from_logits=False`. Received: "
-            f"numbers from {np.min(p):g} to {np.max(p):g}"
-        )
-    tensor = ops.convert_to_tensor(p, dtype=dtype)
-    return to_array(_logit(tensor) if p.shape[-1] == 1 else log_probability(tensor))
-
-
-def _logit(p: Tensor) -> Tensor:
-    return log_probability(p) - log_complement(p)
+        return {**super().get_config(), "temperature": float(now)}

@@ -19,7 +19,10 @@ CALIBRATORS = [
 def arrays(name):
     """What the calibrator is fitted to, its targets, and a question."""
     rng = np.random.default_rng(0)
-    if name == "TemperatureScaling":
+    if name == "BetaCalibration":
+        logits = rng.normal(size=(200, 1))
+        return logits, logits[:, 0] + rng.normal(size=200) > 0, logits[:9]
+    if name in ("TemperatureScaling", "VectorScaling"):
         logits = rng.normal(size=(200, 3))
         return logits, (logits + rng.normal(size=(200, 3))).argmax(1), logits[:9]
     if name.endswith("Sets"):
