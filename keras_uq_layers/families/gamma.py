@@ -11,6 +11,7 @@ from keras_uq_layers.numerics import log_beta
 from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.numerics import within_support
+from keras_uq_layers.numerics.division import divide_by_logs
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.gammainc import log_gammainc_tails
@@ -54,7 +55,7 @@ def _cdf(y: Tensor, mean: Tensor, k: Tensor, *, differentiable: bool = True) -> 
     safe = ops.where(outside, ops.ones_like(y), y)
     k = k * ops.ones_like(safe)
     # Capped: the backends give NaN for an infinite argument.
-    x = smaller(k * divide(safe, mean), 1e30)
+    x = smaller(k * divide_by_logs(safe, mean), 1e30)
     inside = gammainc(k, x, differentiable)
     return ops.where(outside, ops.zeros_like(inside), inside)
 
@@ -64,7 +65,7 @@ def _log_interval(lower: Tensor, upper: Tensor, mean: Tensor, k: Tensor) -> Tens
     lower = ops.where(lower <= 0, -np.inf, lower)
 
     def log_tails(y: Tensor) -> tuple[Tensor, Tensor]:
-        return log_gammainc_tails(k, smaller(k * divide(y, mean), 1e30))
+        return log_gammainc_tails(k, smaller(k * divide_by_logs(y, mean), 1e30))
 
     def log_mass(first: Tensor, last: Tensor, wanted: Tensor) -> Tensor:
         start = ops.where(wanted, first, mean)[..., None]

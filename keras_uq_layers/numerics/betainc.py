@@ -204,14 +204,20 @@ def _fraction(p: Tensor, q: Tensor, t: Tensor, rest: Tensor) -> Tensor:
     p, q, t, rest = (ops.expand_dims(v, -1) for v in (p, q, t, rest))
     k = ops.arange(_PAIRS, dtype=t.dtype)
     m = k + 1.0
-    share = (p + k) / (p + 2.0 * k)
+    # At k = 0 the quotients are 1 and 0, with a slope of 0 that p^2 must not spoil.
+    first, twice = k == 0, ops.where(k == 0, ops.ones_like(p), p + 2.0 * k)
+    share = ops.where(first, ops.ones_like(twice), (p + k) / twice)
     # 1 + c, whose c = -share (p + q + k) / (p + 2 k + 1) t is close to -1.
-    c = rest + t * (k / (p + 2.0 * k) + share * ((m - q) / (p + (k + m))))
+    c = rest + t * (k / twice + share * ((m - q) / (p + (k + m))))
     d = m * ((q - m) / (p + (2.0 * m - 1.0))) / (p + 2.0 * m) * t
     # A pair of steps num / den -> c / (1 + d / (1 + num / den)) is a matrix.
     # In the coordinates (num + den, den) it has no entries that cancel. The
     # product is taken in pairs: six levels instead of a chain of divisions.
-    matrix = (c, d, ops.ones_like(c), d)
+    # With a large p, c is about 1 / p and d about 1 / p^2, which underflows in a
+    # product. The coordinate den is scaled, without a rounding error.
+    unit = ops.where(p < 2.0**16, 1.0, ops.where(p < 2.0**32, 2.0**-24, 2.0**-40))
+    unit = ops.cast(unit, t.dtype)
+    matrix = (c, d / unit, unit * ops.ones_like(c), d)
     for _ in range(_PAIRS.bit_length() - 1):
         a, b, c, d = (v[..., 0::2] for v in matrix)
         e, f, g, h = (v[..., 1::2] for v in matrix)
@@ -221,7 +227,8 @@ def _fraction(p: Tensor, q: Tensor, t: Tensor, rest: Tensor) -> Tensor:
         size = ops.stop_gradient(larger(size, 1e-30))
         matrix = tuple(v / size for v in matrix)
     a, b, c, d = (v[..., 0] for v in matrix)
-    return (c + d) / (a + b)
+    unit = unit[..., 0]
+    return (c / unit + d) / (a + b * unit)
 
 
 def log_beta(a: Tensor, b: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from strategies import DTYPES
 from strategies import dtypes
 
+import keras_uq_layers as uq
 from keras_uq_layers import numerics
 from keras_uq_layers.numerics.betainc import betainc_tails
 
@@ -22,6 +23,8 @@ DISTANCE = st.floats(-4, 4)
 
 
 @given(dtypes(DTYPES), EXPONENT, EXPONENT, DISTANCE)
+@example("float32", 12.5, 0.2, 0.3)  # float32 has no products of 1 / a^2
+@example("float32", 0.3, 14.0, -0.4)
 def test_betainc(dtype, a, b, distance):
     a, b = (np.array(10.0**v).astype(dtype) for v in (a, b))
     p, q = float(a), float(b)
@@ -120,6 +123,28 @@ def test_ends(a, x):
 
 
 @needs_float64
+def test_no_slope_of_betainc_is_nan():
+    """Where the square of a parameter, or of its inverse, leaves float32."""
+    a = np.array([1.7, 2.0, 7e-20, 1e-25, 20.0], "float32")
+    b = np.array([3.2e12, 1e14, 5.0, 2e4, 1e-21], "float32")
+    x = np.array([1.1e-12, 3.1e-14, 0.3, 0.6, 0.5], "float32")
+    value, gradients = value_and_gradients(
+        lambda *v: betainc_tails(*v)[0], a, b, x, 1.0 - x
+    )
+    np.testing.assert_allclose(value, sp.betainc(*np.float64([a, b, x])), rtol=1e-5)
+    assert np.isfinite(gradients).all()
+
+
+def test_no_slope_of_a_certain_gamma_is_nan():
+    """The slope of the quotient overflows where that of the function is 0."""
+    y, params = np.array([[2.6e13]], "float32"), np.array([[1.3e-14, 6.9]], "float32")
+    value, (gradient,) = value_and_gradients(
+        lambda p: uq.families.Gamma().cdf(y, p), params
+    )
+    assert value == 1.0
+    assert (gradient == 0.0).all()
+
+
 def test_betainc_and_its_gradients():
     rng = np.random.default_rng(4)
     a, b = 10 ** rng.uniform(-2, 3, (2, 60))
