@@ -223,6 +223,20 @@ def user_metrics(model: keras.Model) -> list[Any]:
     return [compiled._user_metrics, compiled._user_weighted_metrics]
 
 
+def compiled_objects(model: keras.Model) -> list[Any]:
+    """The optimizer, its schedule, losses and metrics given to `compile`.
+
+    The schedule has no public name in Keras 3.15: `learning_rate` is its value.
+    Without it, models with a schedule of one's own could not be converted.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    schedule = getattr(optimizer, "_learning_rate", None)
+    given = keras.tree.flatten([user_loss(model), user_metrics(model), schedule])
+    # The others are names and numbers.
+    found = [thing for thing in given if callable(thing)]
+    return found if optimizer is None else [*found, optimizer]
+
+
 def make_compile_loss(
     loss: Any,
     weights: Any,

@@ -1,5 +1,6 @@
 """One walk over the layers of a model, for all conversions of whole models."""
 
+import inspect
 import tempfile
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -40,25 +41,18 @@ def convert(
             for the layers inside of them.
 
     Returns:
-        A new model, not compiled.
+        A new model, compiled as `model` is.
 
     Raises:
         ValueError: `model` is not a Keras model, is or holds a subclassed
             model, or holds a layer to replace that no config shows.
     """
     check_model(model)
-    # The config names the classes of the layers. It must find those, too, that
-    # were never registered.
-    classes = {
-        type(layer).__name__: type(layer)
-        for layer in _keras.all_layers(model)
-        if not _keras.is_keras(layer)
-    }
 
     def replaced(layer):
         return counterpart(layer) if applies(type(layer)) else None
 
-    with keras.saving.custom_object_scope(classes):
+    with keras.saving.custom_object_scope(_unregistered(model)):
         config = _convert(
             keras.saving.serialize_keras_object(model),
             lambda part: _replace(part, applies, replaced),
@@ -92,6 +86,20 @@ def check_model(model: keras.Model) -> None:
                 f"say what it computes. Received: {part} of class "
                 f"{type(part).__name__}"
             )
+
+
+def _unregistered(model: keras.Model) -> dict[str, Any]:
+    """Classes and functions that the config of the model names, by name.
+
+    They are found there also where the user has never registered them.
+    """
+    found: list[Any] = []
+    for part in _keras.all_layers(model):
+        found.append(part)
+        if isinstance(part, keras.Model):
+            found.extend(_keras.compiled_objects(part))
+    named = [part if inspect.isroutine(part) else type(part) for part in found]
+    return {part.__name__: part for part in named if not _keras.is_keras(part)}
 
 
 def _convert(

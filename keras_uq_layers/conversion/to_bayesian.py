@@ -151,7 +151,7 @@ def to_bayesian(
             deviation of the kernel.
 
     Returns:
-        A new model, not compiled.
+        A new model, compiled as `model` is.
 
     Raises:
         ValueError: `model` is not a Keras model, is not built, or is a

@@ -36,7 +36,7 @@ def to_deterministic(model: keras.Model) -> keras.Model:
             them. It is left as it is.
 
     Returns:
-        A new model with weights of its own, not compiled.
+        A new model with weights of its own, compiled as `model` is.
 
     Raises:
         ValueError: `model` is not a Keras model, is a subclassed model, or holds

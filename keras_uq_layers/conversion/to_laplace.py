@@ -115,9 +115,9 @@ def to_laplace(
         verbose: 0 for no progress bar, `"auto"`, 1 or 2 for one.
 
     Returns:
-        A new model, not compiled. `log_marginal_likelihood` of its random layer says
-        how well model and prior fit the data, in nats; it is saved with the layer.
-        With `"bound"` it is None.
+        A new model, compiled as `model` is. `log_marginal_likelihood` of its random
+        layer says how well model and prior fit the data, in nats; it is saved with
+        the layer. With `"bound"` it is None.
 
     Raises:
         ValueError: The model does not end in such a layer, is random in front of

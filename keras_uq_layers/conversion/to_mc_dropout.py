@@ -40,7 +40,7 @@ def to_mc_dropout(model: keras.Model, rate: float | None = None) -> keras.Model:
             dropout and gets none. None: each layer keeps its rates.
 
     Returns:
-        A new model with the same weights, not compiled.
+        A new model with the same weights, compiled as `model` is.
 
     Raises:
         ValueError: `model` is not a Keras model, is a subclassed model, has no

@@ -18,6 +18,24 @@ CONVERSIONS = {
 }
 
 
+class OwnSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A class that the user did not register, as the two functions below."""
+
+    def __call__(self, step):
+        return 0.01
+
+    def get_config(self):
+        return {}
+
+
+def own_loss(y_true, y_pred):
+    return keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+
+
+def own_metric(y_true, y_pred):
+    return keras.ops.max(y_pred, axis=-1)
+
+
 def test_no_conversion_is_missing():
     assert {*uq.conversion.__all__} == {*CONVERSIONS}
 
@@ -32,8 +50,11 @@ def test_what_happens_to_the_model_does_not_happen_to_the_copy(name):
             layers.Dense(2, "softmax", name="last"),
         ]
     )
-    model.compile("adam", "sparse_categorical_crossentropy")
+    optimizer = keras.optimizers.Adam(OwnSchedule())
+    model.compile(optimizer, own_loss, metrics=[own_metric])
     copy = CONVERSIONS[name](model)
+    assert copy.loss is own_loss
+    assert copy.optimizer is not optimizer
     before = [to_numpy(weight).copy() for weight in copy.weights]
     model.predict(X, verbose=0)
     model.fit(X, Y, verbose=0)
