@@ -150,6 +150,12 @@ def _(family: families.ZeroInflated, params: Tensor, units: int) -> Distribution
 
 
 @distribution.register
+def _(family: families.Interval, params: Tensor, units: int) -> Distribution:
+    # That of the numbers themselves. Its `log_prob` takes exact numbers alone.
+    return distribution(family.base, params, units)
+
+
+@distribution.register
 def _(family: families.TruncatedNormal, params: Tensor, units: int) -> Distribution:
     loc, scale = tf.split(params, [units, units], axis=-1)
     # A bound at infinity gives NaN there: a bound that is never reached.

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 from layer_cases import FAMILIES
 
 import keras_uq_layers as uq
@@ -80,6 +81,27 @@ HEADS = [
 @pytest.mark.parametrize("make", HEADS)
 def test_heads(make, format, tmp_path):
     model = model_of(make())
+    answer = single(exported(model, tmp_path, format)(X))
+    np.testing.assert_allclose(answer, model(X).numpy(), rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_several_heads(format, tmp_path):
+    """In one model: the other families, and classes with an order."""
+    f = uq.families
+    heads = [
+        *(
+            uq.DistributionHead(2, family)
+            for family in (f.Interval("logistic"), f.Weibull(), f.Hurdle("poisson"))
+        ),
+    ]
+    if format != "onnx":  # it has no Log1p
+        heads.append(uq.OrdinalHead(4, trainable_scale=True))
+    if format == "tf_saved_model":  # the others have no Erfc
+        heads.append(uq.OrdinalHead(2, link="normal"))
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, ops.concatenate([head(inputs) for head in heads], -1))
+    model(X)
     answer = single(exported(model, tmp_path, format)(X))
     np.testing.assert_allclose(answer, model(X).numpy(), rtol=2e-5, atol=1e-6)
 

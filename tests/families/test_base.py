@@ -78,6 +78,8 @@ def test_gradients_flow_through_the_bridge():
 def test_to_tfp_reads_the_family_of_the_head():
     params = uq.DistributionHead(1, "laplace")(np.ones((2, 3), "float32"))
     assert "Laplace" in repr(uq.to_tfp(params))
+    numbers = uq.to_tfp(to_numpy(params), families.Interval("laplace"))
+    assert "Laplace" in repr(numbers)  # that of the numbers in the intervals
     with pytest.raises(ValueError, match="`family` must be given"):
         uq.to_tfp(np.array([[0.0, 1.0]]))
 
