@@ -26,6 +26,7 @@ from keras_uq_layers.calibration.prediction_sets import AdaptivePredictionSets
 from keras_uq_layers.calibration.prediction_sets import LeastAmbiguousSets
 from keras_uq_layers.calibration.scale import ScaleCalibration
 from keras_uq_layers.calibration.selective import SelectivePrediction
+from keras_uq_layers.calibration.series import AdaptiveConformal
 from keras_uq_layers.calibration.temperature_scaling import TemperatureScaling
 from keras_uq_layers.calibration.vector_scaling import VectorScaling
 
@@ -55,6 +56,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 __all__ = [
+    "AdaptiveConformal",
     "AdaptivePredictionSets",
     "BetaCalibration",
     "ConformalQuantile",

@@ -36,7 +36,7 @@ def arrays(name):
         p = rng.uniform(0.5, 1.0, size=(500, 1))
         p = np.concatenate([p, 1.0 - p], axis=1)
         return p, p[:, 1] > 0.45, p[:9]
-    x = rng.normal(size=(200, 2))
+    x = rng.normal(size=(200, 1 if name == "AdaptiveConformal" else 2))
     return wrong(x), targets(rng, x), wrong(x[:9])
 
 

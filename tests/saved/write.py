@@ -166,6 +166,7 @@ def calibrators():
         c.IsotonicCalibration().fit(few, y[:9]),
         c.AdaptivePredictionSets(0.8).fit(classes, rng.integers(0, 3, 99)),
         c.LeastAmbiguousSets(0.8).fit(classes, rng.integers(0, 3, 99), "classes"),
+        c.AdaptiveConformal(0.8).fit(few, y[:9]),
         c.SelectivePrediction(0.1).fit(classes, classes.mean.argmax(axis=-1)),
     ]
 
