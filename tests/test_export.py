@@ -159,6 +159,17 @@ def test_serving_models(family, format, tmp_path):
         np.testing.assert_allclose(answer[name], value, rtol=2e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_decision_is_served(format, tmp_path):
+    selection = uq.calibration.SelectivePrediction(score="entropy", threshold=0.9)
+    model = model_of(uq.VectorScaling([9.0, 1.0, 0.5], [0.0, 1.0, 0.0]))
+    served = uq.serving_model(model, selection=selection)
+    expected = served(X)["accept"].numpy()
+    assert 0 < expected.mean() < 1
+    answer = exported(served, tmp_path, format)(X)["accept"]
+    np.testing.assert_array_equal(answer, expected)
+
+
 def test_a_root_search_is_served_by_a_saved_model(tmp_path):
     served = uq.serving_model(
         model_of(uq.DistributionHead(1, family="gamma")), "gamma", level=0.8

@@ -134,8 +134,9 @@ class SelectivePrediction(Calibrator):
         losses = _checked(loss_of(prediction, y, self.loss), len(scores))
         rows = np.random.default_rng(self.seed).permutation(len(scores))
         kept = min(_THRESHOLDS, max(1, len(rows) // _ROWS_FOR_A_THRESHOLD))
-        # Rows that only give thresholds make the hypotheses fixed ones: thresholds
-        # at quantiles of the tested rows would depend on their losses.
+        # The rows that give thresholds are not tested. Thresholds at quantiles of the
+        # tested rows would be random hypotheses, which a sequence of tests does not
+        # allow: it rests on the first threshold whose risk is too high.
         thresholds = np.append(np.sort(scores[rows[: kept - 1]]), np.inf)
         tested = rows[kept - 1 :]
         accepted = scores[tested] <= thresholds[:, None]
