@@ -7,26 +7,14 @@ import keras
 import numpy as np
 import pytest
 from backend import to_numpy
+from every_family import EVERY_FAMILY
 from scipy import stats
 
 import keras_uq_layers as uq
 
 F = uq.families
 ROWS, LEVEL = 400, 0.8
-# A family with arguments that it cannot do without.
-ARGUMENTS = {
-    "NormalMixture": {"components": 2},
-    "Quantiles": {"levels": [0.1, 0.5, 0.9]},
-    "Interval": {"base": "normal"},
-    "ZeroInflated": {"base": "poisson"},
-    "Hurdle": {"base": "poisson"},
-}
-CONCRETE = [
-    getattr(F, name)(**ARGUMENTS.get(name, {}))
-    for name in F.__all__
-    if isinstance(getattr(F, name), type) and name != "Family"
-]
-each_family = pytest.mark.parametrize("family", CONCRETE, ids=lambda f: f.name)
+each_family = pytest.mark.parametrize("family", EVERY_FAMILY, ids=lambda f: f.name)
 
 
 def loss_for(family):

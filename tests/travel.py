@@ -10,31 +10,16 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from every_family import EVERY_FAMILY
 
 import keras_uq_layers as uq
-
-F = uq.families
-NAMES = ("normal", "laplace", "student_t", "gamma", "beta", "poisson", "bernoulli")
-FAMILIES = [
-    *map(F.get, NAMES),
-    F.Logistic(),
-    F.LogNormal(),
-    F.Weibull(),
-    F.NegativeBinomial(),
-    F.CensoredNormal(),
-    F.TruncatedNormal(),
-    F.NormalMixture(2),
-    F.MultivariateNormal(),
-    F.Quantiles([0.1, 0.9]),
-    F.Categorical(),
-]
 
 
 def heads():
     """One model with a head for every family."""
     inputs = keras.Input((3,))
     hidden = keras.layers.Dense(4, "tanh")(inputs)
-    outputs = [uq.DistributionHead(2, family)(hidden) for family in FAMILIES]
+    outputs = [uq.DistributionHead(2, family)(hidden) for family in EVERY_FAMILY]
     outputs.append(uq.ConstantVarianceHead(2, trainable_scale=True)(hidden))
     return keras.Model(inputs, keras.layers.Concatenate()(outputs))
 

@@ -7,6 +7,7 @@ import scipy.stats as st
 from backend import needs_float64
 from backend import to_numpy
 from backend import value_and_gradients
+from every_family import EVERY_FAMILY
 from hypothesis import given
 from hypothesis import strategies as hst
 from keras import ops
@@ -17,11 +18,6 @@ from keras_uq_layers.families._classes import ClassFamily
 
 F = uq.families
 
-# One object of each family, found in the room, and some with other arguments.
-EVERY = [
-    *(cls() for cls in F._BY_NAME.values()),
-    *(eval(written, {"families": F}) for written in F._AS_OBJECT.values()),
-]
 VARIANTS = [
     F.StudentT(df=3.5),
     F.CensoredNormal(lower=-1, upper=1.5),
@@ -35,7 +31,7 @@ VARIANTS = [
     F.Categorical(from_logits=False),
 ]
 # Of numbers and not of classes.
-NUMERIC = [f for f in EVERY + VARIANTS if not isinstance(f, ClassFamily)]
+NUMERIC = [f for f in EVERY_FAMILY + VARIANTS if not isinstance(f, ClassFamily)]
 
 
 def wide(array):
@@ -43,7 +39,7 @@ def wide(array):
     return ops.convert_to_tensor(np.asarray(array, "float64"))
 
 
-@pytest.mark.parametrize("family", EVERY + VARIANTS, ids=repr)
+@pytest.mark.parametrize("family", EVERY_FAMILY + VARIANTS, ids=repr)
 def test_harness(family):
     uq.testing.check_family(family, rows=2, draws=500)
 
