@@ -1,5 +1,6 @@
 """A model that answers with moments, an interval and a decision, to be exported."""
 
+import contextlib
 from typing import Any
 
 import keras
@@ -195,18 +196,16 @@ class _Answer(keras.layers.Layer):
         if self.member_axis is not None:
             reader = _Mixture(self.family)
             inputs = samples = ops.moveaxis(inputs, self.member_axis, 0)
-        statistics = {
-            "mean": lambda: reader.mean(inputs),
-            "std": lambda: ops.sqrt(reader.variance(inputs)),
-            "lower": lambda: reader.quantile(0.5 - 0.5 * self.level, inputs),
-            "upper": lambda: reader.quantile(0.5 + 0.5 * self.level, inputs),
-        }
+        statistics = [
+            lambda: {"mean": reader.mean(inputs)},
+            lambda: {"std": ops.sqrt(reader.variance(inputs))},
+            lambda: _ends(*reader.interval(self.level, inputs)),
+        ]
         answer = {}
-        for name, statistic in statistics.items():
-            try:
-                answer[name] = statistic()
-            except NotImplementedError:
-                continue  # not defined for this family
+        for statistic in statistics:
+            # Some families do not define all of them.
+            with contextlib.suppress(NotImplementedError):
+                answer.update(statistic())
         if self.selected is not None:
             score, threshold = self.selected
             answer["accept"] = _Mixture(self.family).score(score, samples) <= threshold
@@ -220,6 +219,10 @@ class _Answer(keras.layers.Layer):
             "member_axis": self.member_axis,
             "selected": self.selected,
         }
+
+
+def _ends(lower: Tensor, upper: Tensor) -> dict[str, Tensor]:
+    return {"lower": lower, "upper": upper}
 
 
 class _Mixture:
@@ -258,16 +261,22 @@ class _Mixture:
         one = len(within.shape) == len(samples.shape)  # Bernoulli: for each output
         return entropy - ops.mean(within[..., 0] if one else within, axis=0)
 
-    def quantile(self, p: float, samples: Tensor) -> Tensor:
-        components = self.family.quantile(p, samples)
-        bounds = ops.min(components, axis=0), ops.max(components, axis=0)
+    def interval(self, level: float, samples: Tensor) -> tuple[Tensor, Tensor]:
+        # (ends, M, ..., D): one search for both ends.
+        components = ops.stack(self.family.interval(level, samples))
+        samples = ops.repeat(samples[None], 2, axis=0)
+        tails = [0.5 - 0.5 * level, 0.5 + 0.5 * level]
+        p = ops.convert_to_tensor(tails, dtype=components.dtype)
+        p = ops.reshape(p, (2, *[1] * (len(components.shape) - 2)))
+        bounds = ops.min(components, axis=1), ops.max(components, axis=1)
 
         def halve(_: Any, bounds: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             low, high = bounds
             middle = 0.5 * low + 0.5 * high
-            y = ops.repeat(middle[None], samples.shape[0], axis=0)
-            reached = ops.mean(self.family.cdf(y, samples), axis=0) >= p
+            y = ops.repeat(middle[:, None], samples.shape[1], axis=1)
+            reached = ops.mean(self.family.cdf(y, samples), axis=1) >= p
             return ops.where(reached, low, middle), ops.where(reached, middle, high)
 
         _, high = ops.fori_loop(0, _BISECTIONS, halve, bounds)
-        return ops.round(high) if self.family.discrete else high
+        lower, upper = ops.unstack(ops.round(high) if self.family.discrete else high, 2)
+        return lower, upper

@@ -532,7 +532,12 @@ class Family:
         (-1.96, 1.96)
         """
         tail = 0.5 - 0.5 * arguments.open_probability("level", level)
-        return self.quantile(tail, params), self.quantile(1.0 - tail, params)
+        params = widen(params)
+        # One root search for both ends, where there is one.
+        ends = np.reshape([tail, 1.0 - tail], (2, *[1] * len(params.shape)))
+        ends = ends.astype(keras.backend.standardize_dtype(params.dtype))
+        lower, upper = ops.unstack(self.quantile(ends, params), 2)
+        return lower, upper
 
     def marginals(self, params: Tensor) -> tuple[Tensor, ...]:
         """The parameters of each output on its own, one `(..., D)` for each.

@@ -1,5 +1,6 @@
 """Roots of monotone functions, by bisection of the bits of a number."""
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -23,9 +24,11 @@ def monotone_root(
 ) -> Tensor:
     """The smallest `y` with `function(y) >= level`, without a gradient.
 
-    First the sign of `y`, then its exponent, then its mantissa is bisected:
-    exact to about the last bit for values of any magnitude, in a number of
-    steps that depends on the dtype alone (33 in float32, 65 in float64).
+    First the sign of `y`, then its magnitude is bisected, by geometric means and
+    then by arithmetic ones: exact to about the last bit for values of any
+    magnitude, in a number of steps that depends on the dtype alone (35 in
+    float32, 67 in float64). A graph holds `function` once for the sign and once
+    for all of the steps.
 
     Args:
         function: Takes a tensor of the shape of `level` and returns one;
@@ -70,45 +73,29 @@ def monotone_root(
         reached = frozen(y) >= safe
         return ops.where(sign > 0, reached, ops.logical_not(reached))
 
-    # The exponent: the smallest e with `holds(2**e)`.
-    low = zeros + (-1.0 if discrete else float(np.log2(float(info.tiny))))
-    high = zeros + float(np.floor(np.log2(float(info.max))))
-    steps = int(np.ceil(np.log2(2.0 * np.log2(float(info.max)))))
+    # From the smallest normal number, or what is nearest below 1, to the largest
+    # one: so many geometric means leave a bracket within a factor of 2.
+    smallest = 0.5 if discrete else float(info.tiny)
+    largest = float(info.max)
+    geometric = math.ceil(math.log2(math.log2(largest) - math.log2(smallest)))
 
-    def bisect_exponent(_: Tensor, bounds: Bounds) -> Bounds:
+    def bisect(step: Tensor, bounds: Bounds) -> Bounds:
         low, high = bounds
-        middle = floor(0.5 * (low + high))
-        good = holds(_power_of_two(middle))
-        return ops.where(good, low, middle), ops.where(good, middle, high)
-
-    low, high = ops.fori_loop(0, steps, bisect_exponent, (low, high))
-    low, high = _power_of_two(low), _power_of_two(high)
-    low = ops.where(holds(low), zeros, low)
-
-    def bisect_mantissa(_: Tensor, bounds: Bounds) -> Bounds:
-        low, high = bounds
-        middle = 0.5 * low + 0.5 * high
+        by_ratio = ops.sqrt(low) * ops.sqrt(high)
+        middle = ops.where(step < geometric, by_ratio, 0.5 * (low + high))
+        # No mean reaches the smallest number: it is tried by itself.
+        middle = ops.where(step == geometric, low, middle)
         if discrete:
             middle = floor(middle)
         good = holds(middle)
         return ops.where(good, low, middle), ops.where(good, middle, high)
 
-    low, high = ops.fori_loop(0, info.nmant + 1, bisect_mantissa, (low, high))
-    if discrete:
-        # The search runs over powers of two, which never reach 0: test 0 by itself.
-        root = ops.where(frozen(zeros) >= safe, zeros, high)
-    else:
-        root = origin + sign * high
+    bounds = zeros + smallest, zeros + 0.5 * largest
+    steps = geometric + info.nmant + 3
+    root = origin + sign * ops.fori_loop(0, steps, bisect, bounds)[1]
     root = between(root, lower, upper)
     root = ops.where(level <= 0, ops.full_like(root, lower), root)
     root = ops.where(level >= 1, ops.full_like(root, upper), root)
     nan = ops.full_like(root, np.nan)
     inside = (level >= 0) & (level <= 1)
     return ops.stop_gradient(ops.where(inside, root, nan))
-
-
-def _power_of_two(exponent: Tensor) -> Tensor:
-    # Not exact on every backend; a bracket need not be, but a whole number is.
-    # Not `ops.exp2`, which in a graph of TensorFlow knows float32 alone.
-    value = ops.power(ops.full_like(exponent, 2.0), exponent)
-    return ops.where(value >= 1.0, ops.round(value), value)
