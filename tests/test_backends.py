@@ -20,6 +20,7 @@ FILES = {
     "numbers": [
         "families/test_exact.py",
         "families/test_location_scale.py",
+        "families/test_parameterizations.py",
         "numerics/test_bump.py",
         "numerics/test_incomplete.py",
         "numerics/test_positive.py",

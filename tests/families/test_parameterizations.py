@@ -123,7 +123,7 @@ def test_the_smallest_and_the_largest_scale(name, dtype):
     if dtype == "float64" and not has_float64():
         pytest.skip("JAX has no float64 unless told so")
     largest = float(ml_dtypes.finfo(dtype).max)
-    ends = np.array([[0.5, -largest], [0.5, largest]]).astype(dtype)
+    ends = np.resize([[0.5, -largest], [0.5, largest]], (ROWS, 2)).astype(dtype)
     params, (gradient,) = value_and_gradients(
         lambda f: families.Normal().parameterize(f, name, 1.0, 1e-3), ends
     )
@@ -175,7 +175,7 @@ def test_the_range_and_live_gradients(family, name, case):
 def test_an_uncertain_row_counts_less_by_its_scale_and_not_by_its_square():
     """d NLL / d l is `(loc - y) / scale`: a bad fit is not forgotten as fast."""
     rng = np.random.default_rng(0)
-    y, location, spread = rng.normal(size=(3, 20)).astype("float32")
+    y, location, spread = rng.normal(size=(3, ROWS)).astype("float32")
 
     def params(a, b):
         features = ops.stack([a, b], axis=-1)
