@@ -103,10 +103,17 @@ def test_the_name_of_a_family_means_probabilities_where_keras_notes_them():
     assert set(problems) == (on_jax if ON_JAX else set())
 
 
-def test_a_scale_at_its_floor():
-    low = keras.initializers.Constant(-30.0)
-    model = model_of(uq.DistributionHead(1, bias_initializer=low, name="head"))
-    assert "scale-at-floor" in found(model, X, Y, NLL())
+@pytest.mark.parametrize(
+    ("parameterization", "bias"), [("signal_to_noise", 1e9), ("scale", -30.0)]
+)
+def test_a_scale_at_its_floor(parameterization, bias):
+    head = uq.DistributionHead(
+        1,
+        parameterization=parameterization,
+        bias_initializer=keras.initializers.Constant(bias),
+        name="head",
+    )
+    assert "scale-at-floor" in found(model_of(head), X, Y, NLL())
 
 
 def test_a_likelihood_layer_at_its_floor():
