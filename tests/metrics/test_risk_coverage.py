@@ -1,7 +1,9 @@
 """Areas under risk-coverage curves: the definition, torch-uncertainty, limits."""
 
+import keras
 import numpy as np
 import pytest
+from backend import to_numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,6 +101,24 @@ def test_each_output_of_a_bernoulli_is_a_prediction():
     np.testing.assert_allclose(
         flat, value(one, y.reshape(-1, 1), logits.reshape(-1, 1)), rtol=1e-5
     )
+
+
+def test_masks_and_weights_of_keras():
+    head = uq.DistributionHead(2, "categorical", kernel_initializer="normal")
+    model = keras.Sequential([keras.layers.Embedding(9, 3, mask_zero=True), head])
+    metrics = [M.AURC(), M.AUGRC()]
+    loss = uq.losses.NegativeLogLikelihood()
+    model.compile(loss=loss, weighted_metrics=metrics, run_eagerly=True)
+    tokens = np.array([[1, 2, 3, 0], [4, 5, 0, 0], [6, 7, 8, 0]])
+    y = np.array([[1, 0, 1, 9], [0, 0, 9, 9], [1, 1, 0, 9]])  # 9 is no class
+    weight = np.array([1.0, 0.0, 2.0])
+    logs = model.evaluate(tokens, y, sample_weight=weight, verbose=0, return_dict=True)
+    kept = (tokens != 0) & (weight > 0)[:, None]
+    p = to_numpy(keras.ops.softmax(model(tokens)))[kept]
+    each = np.broadcast_to(weight[:, None], tokens.shape)[kept]
+    expected = both(y[kept], p, each)
+    np.testing.assert_allclose([logs["aurc"], logs["augrc"]], expected, rtol=1e-5)
+    assert min(expected) > 0
 
 
 def test_errors():
