@@ -133,7 +133,8 @@ def test_from_labels_to_a_median_class():
     assert kernel[1, 1] > 2.0 * abs(kernel[0, 1])
     prediction = uq.predict(model, x, verbose=0)
     assert prediction.median.shape == y.shape
-    assert (prediction.median == y).mean() > 0.75
+    # More often right than the most frequent class is.
+    assert (prediction.median == y).mean() > 1.5 * np.bincount(y).max() / len(y)
     lower, upper = prediction.interval(0.8)
     assert ((lower <= y) & (y <= upper)).mean() >= 0.8
     assert (prediction.entropy <= np.log(3) + 1e-6).all()
