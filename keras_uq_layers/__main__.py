@@ -78,7 +78,7 @@ def fit(head: keras.layers.Layer, x: Array, y: Array, epochs: int) -> keras.Mode
     standardise = keras.layers.Normalization()
     standardise.adapt(x)
     head.adapt(y)
-    hidden = keras.layers.Dense(50, "relu", kernel_regularizer=keras.regularizers.L2())
+    hidden = keras.layers.Dense(32, "swish", kernel_regularizer=keras.regularizers.L2())
     model = keras.Sequential([standardise, hidden, head])
     steps = -(-len(x) // 32)
     rate = keras.optimizers.schedules.CosineDecay(3e-2, epochs * steps)
