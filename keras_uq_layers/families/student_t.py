@@ -16,6 +16,7 @@ from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.numerics.betainc import betainc_tails
 from keras_uq_layers.numerics.betainc import log_betainc_tails
+from keras_uq_layers.numerics.division import divide_by_logs
 from keras_uq_layers.numerics.division import half_difference
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import larger
@@ -96,7 +97,8 @@ def _cdf(
         Hill, 1970, "Algorithm 395: Student's t-distribution", CACM 13(10),
         doi:10.1145/355598.355599.
     """
-    z = divide(*half_difference(y, loc, scale))
+    # By logarithms: where it is discarded, its slope may be infinite.
+    z = divide_by_logs(*half_difference(y, loc, scale))
     df = df * ops.ones_like(z)
     z = z * ops.ones_like(df)
     if not differentiable and has_betainc():
@@ -113,9 +115,11 @@ def _cdf(
     normal_df = ops.where(many, df, _MANY * one)
     expanded = Phi(-_hill(normal, normal_df))
     df = ops.where(many, one, df)
-    t = ops.where(centre, one, ops.abs(z)) / ops.sqrt(df)
-    wide = t > 1.0
-    u = ops.where(wide, 1.0 / ops.where(wide, t, one), t)
+    t = divide_by_logs(ops.where(centre, one, ops.abs(z)), ops.sqrt(df))
+    remote = t > 1e9
+    moderate = ops.where(remote, one, t)
+    wide = moderate > 1.0
+    u = ops.where(wide, 1.0 / ops.where(wide, moderate, one), moderate)
     lesser, greater = u * u / (1.0 + u * u), 1.0 / (1.0 + u * u)
     tail, _ = betainc_tails(
         0.5 * df,
@@ -124,7 +128,6 @@ def _cdf(
         ops.where(wide, greater, lesser),
     )
     # Where the square of u would underflow, the leading term is exact.
-    remote = t > 1e9
     log_t = ops.log(ops.where(remote, t, one))
     power = ops.exp(-df * log_t - ops.log(0.5 * df) - log_beta(0.5 * df, 0.5 * one))
     tail = 0.5 * ops.where(remote, power, tail)

@@ -271,6 +271,43 @@ def test_never_nan(row, data):
         assert not np.isnan(gradient).any()
 
 
+@pytest.mark.parametrize(
+    "family",
+    [
+        F.Normal(),
+        F.Laplace(),
+        F.Logistic(),
+        F.StudentT(),
+        F.LogNormal(),
+        F.Gamma(),
+        F.Weibull(),
+        F.Beta(),
+        F.CensoredNormal(),
+    ],
+    ids=lambda family: family.name,
+)
+def test_no_slope_of_a_cdf_is_nan(family):
+    """Params and targets 28 orders of magnitude apart, which a quotient squares.
+
+    Not of a truncated normal: its slopes are infinite where a bound is more than
+    1e13 scales from loc.
+    """
+    rng = np.random.default_rng(0)
+    size = (2000, len(family.parameters) + 1)
+    drawn = 10 ** rng.uniform(-14, 14, size)
+    signs = rng.choice([-1.0, 1.0], size)
+    for column, name in enumerate(("y", *family.parameters)):
+        if name == "loc" or (name == "y" and family.lower < 0):
+            drawn[:, column] *= signs[:, column]
+    y, params = np.split(drawn.astype("float32"), [1], axis=1)
+    if family.upper == 1:
+        y = rng.uniform(size=y.shape).astype("float32")
+    value, gradients = value_and_gradients(family.cdf, y, params)
+    assert ((value >= 0) & (value <= 1)).all()
+    for gradient in gradients:
+        assert not np.isnan(gradient).any()
+
+
 @given(data=st.data())
 def test_the_exact_density_of_classes(data):
     dtype = data.draw(dtypes())
