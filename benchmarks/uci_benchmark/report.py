@@ -1,16 +1,12 @@
 """Results on disk, and the tables that are made of them."""
 
-import datetime
-import json
-import os
-import platform
 from pathlib import Path
 
 import jax
-import keras
 import numpy as np
+import records
+from records import OtherResults
 
-import keras_uq_layers as uq
 from uci_benchmark.methods import METHODS
 
 # Lakshminarayanan, Pritzel & Blundell, 2017, NeurIPS, arXiv:1612.01474, table
@@ -47,10 +43,6 @@ PUBLISHED = {
 }
 
 
-class OtherResults(Exception):
-    """What is on disk was made from other data or with other settings."""
-
-
 def to_rows(sets):
     """Each set, each method on it and each finished split as one flat dict."""
     for name, found in sets.items():
@@ -80,9 +72,8 @@ def from_rows(rows):
 
 
 def read(path):
-    """The sets in a file of results; its first line has the versions."""
-    rows = map(json.loads, Path(path).read_text().splitlines()[1:])
-    return from_rows(rows)
+    """The sets in a file of results."""
+    return from_rows(records.read(path))
 
 
 class Results:
@@ -121,12 +112,7 @@ class Results:
 
     def write(self):
         """The figures and the tables."""
-        rows = [versions(), *to_rows(self.sets)]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        # In one move, so that an interrupted run leaves a whole file.
-        draft = self.path.with_suffix(".tmp")
-        draft.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-        os.replace(draft, self.path)
+        records.write(self.path, versions(), to_rows(self.sets))
         (self.folder / "uci.md").write_text(markdown(self.sets))
 
     def _entry(self, table, method, settings):
@@ -154,16 +140,8 @@ def description(table):
 
 
 def versions():
-    return {
-        "date": datetime.date.today().isoformat(),
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-        "keras_uq_layers": uq.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
-        f"JAX on {jax.default_backend()}",
-    }
+    found = records.versions()
+    return {**found, "machine": f"{found['machine']}, JAX on {jax.default_backend()}"}
 
 
 def summary(splits, key):
@@ -175,17 +153,12 @@ def summary(splits, key):
         # Three significant digits of an error: a target may vary by thousandths.
         size = max(abs(values.mean()), 1e-12)
         digits = 3 if key == "nll" else max(0, 2 - int(np.floor(np.log10(size))))
-    text = f"{values.mean():.{digits}f}"
-    if len(values) > 1:
-        error = values.std(ddof=1) / np.sqrt(len(values))
-        text += f" ± {error:.{digits}f}"
-    return text
+    return records.mean_and_error(values, digits)
 
 
 def markdown(sets):
     """The tables of all sets, beside the published figures."""
-    made = ", ".join(f"{name} {value}" for name, value in versions().items())
-    lines = ["# UCI regression", "", made.replace("date ", "", 1), ""]
+    lines = ["# UCI regression", "", records.header(versions()), ""]
     lines += _overview(sets)
     lines += _differences(sets)
     for name, found in sorted(sets.items()):
