@@ -137,7 +137,7 @@ def distance_aware(classes):
 def adapt(model, x):
     """Tells the random features the distances of the rows."""
     layer = model.get_layer("random_features")
-    layer.adapt(keras.Model(model.input, layer.input).predict(x, verbose=0))
+    layer.adapt(keras.Model(model.inputs, layer.input).predict(x, verbose=0))
 
 
 def with_dropout():

@@ -126,10 +126,18 @@ def variational(work, layers, estimator, kl_factor):
     return fit(lenet5(change), work)
 
 
-def random_features(work, features):
+def random_features(work, features, bounded):
+    """A Gaussian process on the network (SNGP).
+
+    Args:
+        work: A `Work`.
+        features: Number of random features.
+        bounded: Whether the layers in front have a spectral norm of 1.
+    """
+
     def change(layer):
         if layer.name != LAST:
-            return [keras.layers.SpectralNormalization(layer)]
+            return [keras.layers.SpectralNormalization(layer) if bounded else layer]
         return [
             uq.RandomFourierFeatures(features, name="random_features", seed=work.seed),
             # Their scale of sqrt(2 / features) is too small for this learning rate.
@@ -335,7 +343,10 @@ METHODS = {
     ),
     "random_features": Method(
         "`RandomFourierFeatures`, Laplace",
-        [Recipe(random_features, {"features": 1024}, PASSES)],
+        [
+            Recipe(random_features, {"features": 1024, "bounded": bounded}, PASSES)
+            for bounded in (True, False)
+        ],
     ),
     **of_random_weights(),
 }
