@@ -1,8 +1,12 @@
 """The map from the real line to the positive numbers, and the scale floor."""
 
+import math
+
 from keras import ops
 
 from keras_uq_layers._typing import Tensor
+from keras_uq_layers.numerics.dtypes import at_least_float32
+from keras_uq_layers.numerics.dtypes import finfo
 
 SCALE_FLOOR = 1e-3
 """Default smallest scale a head can emit, in the units that it works in."""
@@ -30,7 +34,11 @@ def positive(raw: Tensor, floor: float = 0.0) -> Tensor:
     >>> round(float(positive(ops.convert_to_tensor(0.0), floor=0.1)), 4)
     0.7931
     """
-    return floor + ops.softplus(raw)
+    raw = ops.convert_to_tensor(raw)
+    # The slope underflows: it must not meet an infinite one, 0 * inf is NaN.
+    flat = raw < math.log(float(finfo(at_least_float32(raw.dtype)).tiny))
+    zero = ops.zeros_like(raw)
+    return floor + ops.where(flat, zero, ops.softplus(ops.where(flat, zero, raw)))
 
 
 def positive_inverse(value: Tensor, floor: float = 0.0) -> Tensor:

@@ -63,20 +63,15 @@ def test_cut_points_in_float64():
 
 
 @each_link
-@pytest.mark.parametrize(
-    ("kernel", "far"),
-    # From 1e14 on, the slope of the smallest scale overflows float32.
-    [([[1.0]], 1e15), ([[1.0, 1.0]], 1e13)],
-    ids=["location", "scale"],
-)
-def test_never_nan(link, kernel, far):
+@pytest.mark.parametrize("kernel", [[[1.0]], [[1.0, 1.0]]], ids=["location", "scale"])
+def test_never_nan(link, kernel):
     """Far from all classes, and with cut points at their smallest distance."""
     head = head_with(link, kernel, np.array([-1.0, -0.9989, 4.0]))
-    x = np.array([[-far], [-1e4], [0.0], [1e4], [far]], "float32")
+    x = np.array([[-1e30], [-1e15], [-1e4], [0.0], [1e4], [1e15], [1e30]], "float32")
     log_p, (gradient,) = value_and_gradients(head, x)
     assert not np.isnan(log_p).any()
-    assert not np.isnan(gradient).any()
-    assert np.isfinite(log_p[1:4]).all()
+    assert np.isfinite(gradient).all()
+    assert np.isfinite(log_p[2:5]).all()
 
 
 @each_link

@@ -4,6 +4,7 @@ from backend import to_numpy
 from backend import value_and_gradients
 from hypothesis import given
 from hypothesis import strategies as st
+from keras import ops
 from oracle import check_function
 from strategies import positives
 from strategies import probabilities
@@ -39,6 +40,15 @@ def test_the_gradient_is_alive_at_the_floor(raw, floor):
     )
     assert value[0] >= floor
     assert 0 < slope[0] <= 1
+
+
+def test_a_slope_that_underflows_meets_no_infinite_one():
+    """The log density of a target far from `loc` has one, by a scale at its floor."""
+    raw = np.array([-1e30, -200.0, -90.0], "float32")
+    _, (slope,) = value_and_gradients(
+        lambda r: ops.sqrt(numerics.positive(r, 1.0) - 1.0), raw
+    )
+    np.testing.assert_array_equal(slope, 0.0)
 
 
 @given(p=probabilities())
