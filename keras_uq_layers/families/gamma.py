@@ -54,10 +54,16 @@ def _cdf(y: Tensor, mean: Tensor, k: Tensor, *, differentiable: bool = True) -> 
     outside = y <= 0
     safe = ops.where(outside, ops.ones_like(y), y)
     k = k * ops.ones_like(safe)
-    # Capped: the backends give NaN for an infinite argument.
-    x = smaller(k * divide_by_logs(safe, mean), 1e30)
-    inside = gammainc(k, x, differentiable)
+    x, log_x = _in_scales(safe, mean, k)
+    inside = gammainc(k, x, differentiable, log_x)
     return ops.where(outside, ops.zeros_like(inside), inside)
+
+
+def _in_scales(y: Tensor, mean: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """`x = k y / mean`, which may underflow, and its logarithm, which does not."""
+    # Capped: the backends give NaN for an infinite argument.
+    x = smaller(k * divide_by_logs(y, mean), 1e30)
+    return x, ops.log(k) + ops.log(y) - ops.log(mean)
 
 
 def _log_interval(lower: Tensor, upper: Tensor, mean: Tensor, k: Tensor) -> Tensor:
@@ -65,7 +71,8 @@ def _log_interval(lower: Tensor, upper: Tensor, mean: Tensor, k: Tensor) -> Tens
     lower = ops.where(lower <= 0, -np.inf, lower)
 
     def log_tails(y: Tensor) -> tuple[Tensor, Tensor]:
-        return log_gammainc_tails(k, smaller(k * divide_by_logs(y, mean), 1e30))
+        x, log_x = _in_scales(y, mean, k)
+        return log_gammainc_tails(k, x, log_x)
 
     def log_mass(first: Tensor, last: Tensor, wanted: Tensor) -> Tensor:
         start = ops.where(wanted, first, mean)[..., None]

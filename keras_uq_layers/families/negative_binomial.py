@@ -96,11 +96,13 @@ def _log_interval(
     lower: Tensor, upper: Tensor, mean: Tensor, total_count: Tensor
 ) -> Tensor:
     trials = total_count + mean
+    log_odds = ops.log(mean) - ops.log(total_count)
+    logs = -ops.softplus(log_odds), -ops.softplus(-log_odds)
 
     def log_tails(count: Tensor) -> tuple[Tensor, Tensor]:
         count = ops.stop_gradient(count + 1.0)
         return log_betainc_tails(
-            total_count, count, total_count / trials, mean / trials
+            total_count, count, total_count / trials, mean / trials, logs
         )
 
     def log_prob(counts: Tensor) -> Tensor:

@@ -8,13 +8,16 @@ from keras_uq_layers._typing import Tensor
 from keras_uq_layers.families._bounded import BoundedNormal
 from keras_uq_layers.numerics import divide
 from keras_uq_layers.numerics import within_support
+from keras_uq_layers.numerics.division import divide_by_logs
 from keras_uq_layers.numerics.division import half_difference
+from keras_uq_layers.numerics.division import nan_unless_positive
 from keras_uq_layers.numerics.dtypes import between
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.normal_interval import log_mass_scaled
 from keras_uq_layers.numerics.normal_interval import nearest_to_centre
+from keras_uq_layers.numerics.normal_interval import normal_log_interval
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.registration import register
 
@@ -24,6 +27,8 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
 _FAR = 1e6
 # Bounds or targets so many scales from the centre are not told apart.
 _FARTHEST = 1e10
+# So many scales are a width in which no density changes.
+_THIN = 1e-25
 
 # Far from the centre the mass between the bounds underflows. All functions below
 # compute relative to the density at the point `nearest` to the centre, in
@@ -72,9 +77,82 @@ def _too_far(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
 
 def _cdf(y: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float) -> Tensor:
     """`(Phi(z) - Phi(l)) / (Phi(u) - Phi(l))`, of standardised `y` and bounds."""
-    low, high = _standardise(loc, scale, lower, upper)
-    z = divide(*half_difference(y, loc, scale))
-    return _standard_cdf(z, low, high)
+    end = -np.inf * ops.ones_like(y)
+    # 40 scales below all mass there is none, in any dtype: exp has the slope 0, which
+    # must not meet the infinite slope of its argument.
+    difference, half_scale = half_difference(between(loc, lower, upper), y, scale)
+    y = ops.where(difference > 40.0 * half_scale, end, y)
+    return ops.exp(_log_interval(end, y, loc, scale, lower, upper))
+
+
+def _log_interval(
+    first: Tensor, last: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float
+) -> Tensor:
+    """`log(F(last) - F(first))`, of the ends cut off at the bounds."""
+    one = ops.ones_like(first * loc * scale)
+    loc, scale = loc * one, nan_unless_positive(scale) * one
+    low, high = lower * one, upper * one
+    first, last = larger(first * one, lower), smaller(last * one, upper)
+    empty, whole = first >= last, (first <= lower) & (last >= upper)
+    wanted = ops.logical_not(empty | whole)
+    inside = (loc >= lower) & (loc <= upper)
+    # The centre is between the bounds, and at least about half of the mass is.
+    centre, width = within_support(ops.logical_not(wanted & inside), loc, scale)
+    share = normal_log_interval(first, last, centre, width)
+    share = share - normal_log_interval(low, high, centre, width)
+    # The centre is beyond a bound: mirrored, so that it is below the lower one.
+    above = loc > upper
+    bounds = ops.where(above, -high, low), ops.where(above, -low, high)
+    ends = ops.where(above, -last, first), ops.where(above, -first, last)
+    centre = ops.where(above, -loc, loc)
+    beyond = wanted & ops.logical_not(inside)
+    tail = _log_interval_of_tail(beyond, *ends, centre, scale, *bounds)
+    value = ops.where(inside, share, tail)
+    value = ops.where(whole, ops.zeros_like(value), value)
+    return ops.where(empty, ops.full_like(value, -np.inf), value)
+
+
+def _log_interval_of_tail(
+    wanted: Tensor,
+    first: Tensor,
+    last: Tensor,
+    loc: Tensor,
+    scale: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+) -> Tensor:
+    """As `_log_interval`, where `loc < lower`: relative to the density at `lower`.
+
+    More than 1e10 scales from `loc`, all mass is at `lower`.
+    """
+    (lower,) = within_support(ops.logical_not(wanted), lower, fill=0.0)
+    far = _too_far(ops.where(wanted, first, lower), loc, scale)
+    at_bound = first <= lower
+    unused = far | ops.logical_not(wanted)
+    first, loc, lower = within_support(unused, first, loc, lower, fill=0.0)
+    last, scale, upper = within_support(unused, last, scale, upper)
+    # By logarithms: a slope of 0 must not meet an infinite one.
+    low = divide_by_logs(*half_difference(lower, loc, scale))
+    step = divide_by_logs(*half_difference(first, lower, scale))
+    log_part = _log_mass_from(low + step, first, last, scale)
+    log_whole = _log_mass_from(low, lower, upper, scale)
+    value = log_part - log_whole - (0.5 * step) * (2.0 * low + step)
+    zero = ops.zeros_like(value)
+    return ops.where(far, ops.where(at_bound, zero, zero - np.inf), value)
+
+
+def _log_mass_from(z: Tensor, first: Tensor, last: Tensor, scale: Tensor) -> Tensor:
+    """`log_mass_scaled` of the ends; the lower one is `z` in standardised units."""
+    distance, half_scale = half_difference(last, first, scale)
+    wide, thin = distance >= _FAR * half_scale, distance <= _THIN * half_scale
+    size = divide_by_logs(ops.where(wide | thin, half_scale, distance), half_scale)
+    size = ops.where(wide, _FAR * ops.ones_like(size), size)
+    size = ops.where(thin, _THIN * ops.ones_like(size), size)
+    # The mass is proportional to so small a width, whose quotient may underflow.
+    small = ops.where(thin, larger(distance, float(finfo(z.dtype).tiny)), half_scale)
+    rest = ops.log(small) - ops.log(half_scale)
+    _, log_mass = log_mass_scaled(z, z + size, size)
+    return log_mass + ops.where(thin, rest - math.log(_THIN), ops.zeros_like(rest))
 
 
 def _crps(y: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float) -> Tensor:
@@ -104,7 +182,7 @@ def _crps(y: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float) -> 
     spread = ops.exp(log_double - 2.0 * log_mass) / math.sqrt(math.pi)
     value = (
         ops.abs(w - z)
-        + z * (2.0 * _standard_cdf(z, low, high) - 1.0)
+        + z * (2.0 * _cdf(y, loc, scale, lower, upper) - 1.0)
         + 2.0 * ops.exp(log_density)
         - spread
     )
@@ -156,18 +234,6 @@ def _standardise(
     return low, high
 
 
-def _standard_cdf(z: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    below, above = z <= low, z >= high
-    inside = ops.where(below | above, 0.5 * low + 0.5 * high, z)
-    nearest, log_mass = log_mass_scaled(low, high)
-    near_part, log_part = log_mass_scaled(low, inside)
-    # Each is relative to its own nearest point.
-    shift = (0.5 * (near_part - nearest)) * (near_part + nearest)
-    value = ops.exp(smaller(log_part - log_mass - shift, 0.0))
-    value = ops.where(below, ops.zeros_like(value), value)
-    return ops.where(above, ops.ones_like(value), value)
-
-
 @register("families.TruncatedNormal")
 class TruncatedNormal(BoundedNormal):
     """Normal cut off at bounds, with params `[loc | scale]` before the cut.
@@ -210,6 +276,9 @@ class TruncatedNormal(BoundedNormal):
 
     def marginal_log_prob(self, y: Tensor, params: Tensor) -> Tensor:
         return _log_prob(self.align(y, params), *self._read(params))
+
+    def log_interval_prob(self, lower: Tensor, upper: Tensor, params: Tensor) -> Tensor:
+        return _log_interval(lower, upper, *self._read(params))
 
     def cdf(self, y: Tensor, params: Tensor) -> Tensor:
         return _cdf(self.align(y, params), *self._read(params))

@@ -105,7 +105,11 @@ def betainc_tails(
 
 
 def log_betainc_tails(
-    a: Tensor, b: Tensor, x: Tensor, complement: Tensor
+    a: Tensor,
+    b: Tensor,
+    x: Tensor,
+    complement: Tensor,
+    logs: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Logarithms of both tails, see `betainc_tails`.
 
@@ -116,6 +120,8 @@ def log_betainc_tails(
         b: Positive tensor.
         x: Tensor inside (0, 1).
         complement: `1 - x`, given as it is known best.
+        logs: `log(x)` and `log(1 - x)`, where their slopes are known although
+            those by `x`, up to `b / x`, overflow.
 
     Returns:
         Two tensors of the broadcast shape, float32 or wider.
@@ -130,7 +136,10 @@ def log_betainc_tails(
     one = ops.ones_like(a + b + x + complement)
     a, b, x, complement = a * one, b * one, x * one, complement * one
     swap, p, q, t, rest = _swapped(a, b, x, complement)
-    log_front, factor = _small_tail(p, q, t, rest)
+    if logs is not None:
+        log_x, log_rest = logs
+        logs = ops.where(swap, log_rest, log_x), ops.where(swap, log_x, log_rest)
+    log_front, factor = _small_tail(p, q, t, rest, logs)
     log_small = smaller(log_front + ops.log(factor), 0.0)
     log_large = log1m_exp(log_small)
     lower = ops.where(swap, log_large, log_small)
@@ -149,18 +158,26 @@ def _swapped(a: Tensor, b: Tensor, x: Tensor, complement: Tensor) -> tuple:
     return swap, p, q, t, rest
 
 
-def _small_tail(p: Tensor, q: Tensor, t: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+def _small_tail(
+    p: Tensor,
+    q: Tensor,
+    t: Tensor,
+    rest: Tensor,
+    logs: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
     """The tail `exp(log_front) * factor`."""
     total = p + q
+    log_p, log_q, log_total = ops.log(p), ops.log(q), ops.log(total)
+    log_means = [None, None] if logs is None else [log_total + v for v in logs]
     # log(t^p rest^q / B(p, q)), as in the density of the beta; total * t - p without
     # its cancellation.
     excess = q * t - p * rest
     log_front = (
-        -deviance(p, total * t, excess)
-        - deviance(q, total * rest, -excess)
+        -deviance(p, total * t, excess, log_means[0])
+        - deviance(q, total * rest, -excess, log_means[1])
         - (stirling_error(p) + stirling_error(q) - stirling_error(total))
         - HALF_LOG_TWO_PI
-        + 0.5 * (ops.log(p) + ops.log(q) - ops.log(total))
+        + 0.5 * (log_p + log_q - log_total)
     )
     # Each method gets arguments at which it converges.
     large = (p > _LARGE) & (q > _LARGE)

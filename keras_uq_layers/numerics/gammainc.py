@@ -26,7 +26,9 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 _REACH = 60.0
 
 
-def gammainc(a: Tensor, x: Tensor, differentiable: bool = True) -> Tensor:
+def gammainc(
+    a: Tensor, x: Tensor, differentiable: bool = True, log_x: Tensor | None = None
+) -> Tensor:
     """Regularised lower incomplete gamma function, with gradients for both.
 
     ```
@@ -43,6 +45,7 @@ def gammainc(a: Tensor, x: Tensor, differentiable: bool = True) -> Tensor:
         x: Tensor of limits, not negative.
         differentiable: Whether gradients are wanted. If not, the compiled
             kernel of the backend is used where there is an accurate one.
+        log_x: `log(x)`, where it is known although `x` underflows.
 
     Returns:
         Tensor of the broadcast shape, in `[0, 1]`.
@@ -58,9 +61,12 @@ def gammainc(a: Tensor, x: Tensor, differentiable: bool = True) -> Tensor:
         SIAM J. Sci. Comput. 34(6), arXiv:1306.1754.
     """
     a, x = widen(a, x)
+    small, a, x, log_first = _first_term(a, x, log_x)
     if not differentiable and special.has_gammainc():
-        return special.gammainc_value(a, x)
-    return _tails(a, x)[0]
+        value = special.gammainc_value(a, x)
+    else:
+        value = _tails(a, x)[0]
+    return ops.where(small, ops.exp(log_first), value)
 
 
 def gammaincc(a: Tensor, x: Tensor, differentiable: bool = True) -> Tensor:
@@ -88,7 +94,9 @@ def gammaincc(a: Tensor, x: Tensor, differentiable: bool = True) -> Tensor:
     return _tails(a, x)[1]
 
 
-def log_gammainc_tails(a: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def log_gammainc_tails(
+    a: Tensor, x: Tensor, log_x: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Logarithms of both tails, `gammainc(a, x)` and `gammaincc(a, x)`.
 
     Accurate where a tail underflows, and where it is close to 1.
@@ -96,6 +104,7 @@ def log_gammainc_tails(a: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         a: Tensor of shapes, positive, float32 or float64.
         x: Tensor of limits, positive.
+        log_x: `log(x)`, where it is known although `x` underflows.
 
     Returns:
         Two tensors of the broadcast shape.
@@ -108,7 +117,7 @@ def log_gammainc_tails(a: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """
     a, x = widen(a, x)
     one = ops.ones_like(a * x)
-    a, x = a * one, x * one
+    small, a, x, log_first = _first_term(a * one, x * one, log_x)
     log_front, factor, upper = _small_tail(a, x)
     log_small = smaller(log_front + ops.log(factor), 0.0)
     log_large = log1m_exp(log_small)
@@ -117,7 +126,33 @@ def log_gammainc_tails(a: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     rare = _is_rare(a, x)
     half = 0.5 * one
     tail = _rare_tail(ops.where(rare, a, half), ops.where(rare, x, half))
-    return lower, ops.where(rare, ops.log(tail), higher)
+    higher = ops.where(rare, ops.log(tail), higher)
+    lower = ops.where(small, log_first, lower)
+    return lower, ops.where(small, log1m_exp(log_first), higher)
+
+
+def _first_term(
+    a: Tensor, x: Tensor, log_x: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where `x` underflows, numbers for elsewhere, and there `log(x^a / Gamma(a + 1))`.
+
+    Of such an `x` the first term of the series is the lower tail.
+    """
+    one = ops.ones_like(a * x)
+    log_x = -np.inf * one if log_x is None else log_x
+    small = (x < float(finfo(x.dtype).tiny)) & (log_x > -np.inf)
+    log_first = _log_power(ops.where(small, a, one), ops.where(small, log_x, -one))
+    a, x = ops.where(small, one, a), ops.where(small, one, x)
+    return small, a, x, smaller(log_first, 0.0)
+
+
+def _log_power(a: Tensor, log_x: Tensor) -> Tensor:
+    """`log(x^a / Gamma(a + 1))`"""
+    # lgamma(1 + a) is about -a times Euler's constant: what 1 + a rounds off
+    # would be lost.
+    rounded = 1.0 + a
+    lost = ops.stop_gradient(a - (rounded - 1.0))
+    return a * log_x - (special.lgamma(rounded) - np.euler_gamma * lost)
 
 
 def _tails(a: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,11 +205,7 @@ def _rare_tail(a: Tensor, x: Tensor) -> Tensor:
     series = ops.zeros_like(a)
     for n in range(_FEW_TERMS, 0, -1):
         series = -x / float(n) * (1.0 / (a + float(n)) + series)
-    # lgamma(1 + a) is about -a times Euler's constant: what 1 + a rounds off
-    # would be lost.
-    rounded = 1.0 + a
-    lost = ops.stop_gradient(a - (rounded - 1.0))
-    exponent = a * ops.log(x) - (special.lgamma(rounded) - np.euler_gamma * lost)
+    exponent = _log_power(a, ops.log(x))
     return -ops.expm1(exponent) - ops.exp(exponent) * a * series
 
 

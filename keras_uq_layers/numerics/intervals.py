@@ -95,9 +95,13 @@ def log_integral(log_density: Callable[[Tensor], Tensor], length: Tensor) -> Ten
 
 def log_sum(terms: Tensor, weights: Tensor) -> Tensor:
     """`log(sum of weights * exp(terms))` over the last axis."""
-    peak = ops.stop_gradient(ops.max(terms, axis=-1, keepdims=True))
-    peak = ops.where(ops.isinf(peak), ops.zeros_like(peak), peak)
-    return ops.log(ops.sum(weights * ops.exp(terms - peak), axis=-1)) + peak[..., 0]
+    peak = ops.max(terms, axis=-1)
+    # Where all terms are -inf, the slope of log(0) would meet slopes of 0.
+    lost = ops.isinf(peak)
+    safe = ops.where(lost[..., None], ops.zeros_like(terms), terms)
+    top = ops.stop_gradient(ops.where(lost, ops.zeros_like(peak), peak))
+    total = ops.sum(weights * ops.exp(safe - top[..., None]), axis=-1)
+    return ops.where(lost, peak, ops.log(total) + top)
 
 
 def log1m_exp(x: Tensor) -> Tensor:

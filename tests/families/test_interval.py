@@ -6,6 +6,7 @@ import pytest
 from backend import has_float64
 from backend import to_numpy
 from backend import value_and_gradients
+from every_family import EVERY_FAMILY
 from keras import ops
 
 from keras_uq_layers import families as F
@@ -43,6 +44,14 @@ def log_normal(y, loc, scale):
 def censored_normal(y, loc, scale):
     """Above its bound of 0."""
     return normal(y, loc, scale) if y > 0 else (mp.mpf(0), mp.mpf(1))
+
+
+def truncated_normal(y, loc, scale):
+    """Above its bound of 0; of differences of tails those of the smaller ones."""
+    lower, upper = normal(y, loc, scale)
+    low, high = normal(mp.mpf(0), loc, scale)
+    under = lower - low if y < loc else high - upper
+    return (under / high, upper / high) if y > 0 else (mp.mpf(0), mp.mpf(1))
 
 
 def normal_mixture(y, a, b, loc_a, loc_b, scale_a, scale_b):
@@ -83,6 +92,8 @@ def negative_binomial(count, mean, r):
     return beta(r / (r + mean), r, count + 1)
 
 
+# Their own oracles are in `test_zero_inflated.py`.
+WRAPPERS = {"interval", "zero_inflated", "hurdle"}
 ROWS = 60
 DTYPES = ["float32", "float64"] if has_float64() else ["float32"]
 
@@ -124,6 +135,7 @@ TAILS = [
     (F.Weibull(), weibull, [positive, low_positive], positive),
     (F.LogNormal(), log_normal, [real, positive], positive),
     (F.CensoredNormal(), censored_normal, [real, positive], positive),
+    (F.TruncatedNormal(), truncated_normal, [real, positive], positive),
     (
         F.NormalMixture(2),
         normal_mixture,
@@ -140,6 +152,12 @@ each_row = pytest.mark.parametrize("row", TAILS, ids=lambda row: row[0].name)
 each_family = pytest.mark.parametrize(
     "family", [row[0] for row in TAILS], ids=lambda f: f.name
 )
+
+
+def test_no_family_is_forgotten():
+    inherited = F.Family.log_interval_prob
+    having = {f.name for f in EVERY_FAMILY if type(f).log_interval_prob != inherited}
+    assert having - WRAPPERS == {row[0].name for row in TAILS}
 
 
 def ends(rng, dtype, target):
@@ -325,3 +343,38 @@ def test_never_nan(family, dtype):
     assert not np.isnan(value).any(), (y, params)[0][np.isnan(value)[:, 0]]
     bad = np.isnan(gradient).any(axis=-1)
     assert not bad.any(), (y[bad][:3], params[bad][:3])
+
+
+@pytest.mark.parametrize(
+    ("family", "ends", "params", "exact"),
+    [
+        # The quotient k y / mean underflows.
+        (F.Gamma(), [1.6220308e-14, np.inf], [5.378023e13, 2.3194909e-13], -24.57174),
+        (F.Gamma(), [6.455045e-14, 6.4550456e-14], [9.360903e13, 4.8267884e-13], None),
+        # It overflows, as the value does.
+        (F.Gamma(), [7.5178862e11, 7.5228945e11], [2.4140632e-14, 2.5513576e13], None),
+        # The slope by the probability of success overflows, that by the mean does not.
+        (
+            F.NegativeBinomial(),
+            [1.0958064e13, 3.4115202e13],
+            [9.642207e-14, 5.5062409e12],
+            -6.39397e14,
+        ),
+        (F.NegativeBinomial(), [8.65574e12, np.inf], [2.68748e-13, 1.641455e13], None),
+        # Bounds far from the centre: all of the mass is at the nearer one.
+        (F.TruncatedNormal(), [0.0, 1.0], [-1e9, 1e-9], 0.0),
+        (F.TruncatedNormal(), [1.0, 2.0], [-1e9, 1e-9], -np.inf),
+        (F.TruncatedNormal(-1.0, 2.0), [0.0, 2.0], [7e13, 1e-13], 0.0),
+    ],
+    ids=lambda v: getattr(v, "name", None),
+)
+def test_no_slope_is_nan_at_far_params(family, ends, params, exact):
+    """Found by sampling."""
+    y, params = np.array([ends], "float32"), np.array([params], "float32")
+    value, (gradient,) = value_and_gradients(
+        lambda p: F.Interval(family).marginal_log_prob(y, p), params
+    )
+    assert not np.isnan(value).any()
+    assert not np.isnan(gradient).any()
+    if exact is not None:
+        np.testing.assert_allclose(value[0, 0], exact, rtol=1e-6)
