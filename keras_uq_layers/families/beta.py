@@ -3,11 +3,8 @@ from keras import ops
 
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
-from keras_uq_layers.families._base import Family
-from keras_uq_layers.numerics import POSITIVE_FLOOR
+from keras_uq_layers.families._positive import PositiveParams
 from keras_uq_layers.numerics import log_beta
-from keras_uq_layers.numerics import positive
-from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.numerics import within_support
 from keras_uq_layers.numerics.betainc import betainc_tails
 from keras_uq_layers.numerics.betainc import log_betainc_tails
@@ -101,7 +98,7 @@ def _crps(y: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
 
 
 @register("families.Beta")
-class Beta(Family):
+class Beta(PositiveParams):
     """Beta distribution of rates in (0, 1), with params `[alpha | beta]`.
 
     ```
@@ -129,19 +126,6 @@ class Beta(Family):
     parameters = ("alpha", "beta")
     lower = 0.0
     upper = 1.0
-
-    def constrain_parts(
-        self, alpha: Tensor, beta: Tensor, *, scale_floor: float
-    ) -> tuple[Tensor, ...]:
-        return positive(alpha, POSITIVE_FLOOR), positive(beta, POSITIVE_FLOOR)
-
-    def unconstrain_parts(
-        self, alpha: Tensor, beta: Tensor, *, scale_floor: float
-    ) -> tuple[Tensor, ...]:
-        return (
-            positive_inverse(alpha, POSITIVE_FLOOR),
-            positive_inverse(beta, POSITIVE_FLOOR),
-        )
 
     def initial_parts(self, scale: float) -> tuple[float, ...]:
         return 1.0, 1.0

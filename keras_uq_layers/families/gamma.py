@@ -3,13 +3,10 @@ from keras import ops
 
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
-from keras_uq_layers.families._base import Family
-from keras_uq_layers.numerics import POSITIVE_FLOOR
+from keras_uq_layers.families._positive import PositiveParams
 from keras_uq_layers.numerics import divide
 from keras_uq_layers.numerics import gammainc
 from keras_uq_layers.numerics import log_beta
-from keras_uq_layers.numerics import positive
-from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.numerics import within_support
 from keras_uq_layers.numerics.division import divide_by_logs
 from keras_uq_layers.numerics.dtypes import larger
@@ -108,7 +105,7 @@ def _crps(y: Tensor, mean: Tensor, k: Tensor) -> Tensor:
 
 
 @register("families.Gamma")
-class Gamma(Family):
+class Gamma(PositiveParams):
     """Gamma distribution of positive `y`, with params `[mean | concentration]`.
 
     ```
@@ -132,19 +129,6 @@ class Gamma(Family):
     spread = ("concentration",)
     lower = 0.0
     target_unit = "scale"
-
-    def constrain_parts(
-        self, mean: Tensor, concentration: Tensor, *, scale_floor: float
-    ) -> tuple[Tensor, ...]:
-        return positive(mean, POSITIVE_FLOOR), positive(concentration, POSITIVE_FLOOR)
-
-    def unconstrain_parts(
-        self, mean: Tensor, concentration: Tensor, *, scale_floor: float
-    ) -> tuple[Tensor, ...]:
-        return (
-            positive_inverse(mean, POSITIVE_FLOOR),
-            positive_inverse(concentration, POSITIVE_FLOOR),
-        )
 
     def initial_parts(self, scale: float) -> tuple[float, ...]:
         return 1.0, scale**-2

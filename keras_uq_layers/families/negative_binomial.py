@@ -3,11 +3,8 @@ from keras import ops
 
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
-from keras_uq_layers.families._base import Family
-from keras_uq_layers.numerics import POSITIVE_FLOOR
+from keras_uq_layers.families._positive import PositiveParams
 from keras_uq_layers.numerics import gammaincc
-from keras_uq_layers.numerics import positive
-from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.numerics import within_support
 from keras_uq_layers.numerics.betainc import betainc_tails
 from keras_uq_layers.numerics.betainc import log_betainc_tails
@@ -112,7 +109,7 @@ def _log_interval(
 
 
 @register("families.NegativeBinomial")
-class NegativeBinomial(Family):
+class NegativeBinomial(PositiveParams):
     """Counts that scatter more than Poisson, params `[mean | total_count]`.
 
     ```
@@ -138,19 +135,6 @@ class NegativeBinomial(Family):
     spread = ("total_count",)
     lower = 0.0
     discrete = True
-
-    def constrain_parts(
-        self, mean: Tensor, total_count: Tensor, *, scale_floor: float
-    ) -> tuple[Tensor, ...]:
-        return positive(mean, POSITIVE_FLOOR), positive(total_count, POSITIVE_FLOOR)
-
-    def unconstrain_parts(
-        self, mean: Tensor, total_count: Tensor, *, scale_floor: float
-    ) -> tuple[Tensor, ...]:
-        return (
-            positive_inverse(mean, POSITIVE_FLOOR),
-            positive_inverse(total_count, POSITIVE_FLOOR),
-        )
 
     def initial_parts(self, scale: float) -> tuple[float, ...]:
         return 1.0, 1.0

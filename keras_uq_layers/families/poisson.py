@@ -3,11 +3,8 @@ from keras import ops
 
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
-from keras_uq_layers.families._base import Family
-from keras_uq_layers.numerics import POSITIVE_FLOOR
+from keras_uq_layers.families._positive import PositiveParams
 from keras_uq_layers.numerics import gammaincc
-from keras_uq_layers.numerics import positive
-from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.numerics.dtypes import floor
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.gammainc import log_gammainc_tails
@@ -84,7 +81,7 @@ def _crps(y: Tensor, rate: Tensor) -> Tensor:
 
 
 @register("families.Poisson")
-class Poisson(Family):
+class Poisson(PositiveParams):
     """Poisson distribution of counts, with params `[rate]`.
 
     ```
@@ -108,16 +105,6 @@ class Poisson(Family):
     parameters = ("rate",)
     lower = 0.0
     discrete = True
-
-    def constrain_parts(
-        self, rate: Tensor, *, scale_floor: float
-    ) -> tuple[Tensor, ...]:
-        return (positive(rate, POSITIVE_FLOOR),)
-
-    def unconstrain_parts(
-        self, rate: Tensor, *, scale_floor: float
-    ) -> tuple[Tensor, ...]:
-        return (positive_inverse(rate, POSITIVE_FLOOR),)
 
     def initial_parts(self, scale: float) -> tuple[float, ...]:
         return (1.0,)

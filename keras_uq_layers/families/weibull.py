@@ -6,13 +6,11 @@ from keras import ops
 
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Tensor
-from keras_uq_layers.families._base import Family
+from keras_uq_layers.families._positive import PositiveParams
 from keras_uq_layers.numerics import POSITIVE_FLOOR
 from keras_uq_layers.numerics import divide
 from keras_uq_layers.numerics import gammainc
 from keras_uq_layers.numerics import lgamma
-from keras_uq_layers.numerics import positive
-from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.numerics import within_support
 from keras_uq_layers.numerics.division import nan_unless_positive
 from keras_uq_layers.numerics.dtypes import finfo
@@ -163,7 +161,7 @@ def _crps(y: Tensor, scale: Tensor, k: Tensor) -> Tensor:
 
 
 @register("families.Weibull")
-class Weibull(Family):
+class Weibull(PositiveParams):
     """Weibull distribution of positive `y`, with params `[scale | concentration]`.
 
     ```
@@ -197,24 +195,9 @@ class Weibull(Family):
     name = "weibull"
     parameters = ("scale", "concentration")
     spread = ("concentration",)
+    floors = (POSITIVE_FLOOR, CONCENTRATION_FLOOR)
     lower = 0.0
     target_unit = "scale"
-
-    def constrain_parts(
-        self, scale: Tensor, concentration: Tensor, *, scale_floor: float
-    ) -> tuple[Tensor, ...]:
-        return (
-            positive(scale, POSITIVE_FLOOR),
-            positive(concentration, CONCENTRATION_FLOOR),
-        )
-
-    def unconstrain_parts(
-        self, scale: Tensor, concentration: Tensor, *, scale_floor: float
-    ) -> tuple[Tensor, ...]:
-        return (
-            positive_inverse(scale, POSITIVE_FLOOR),
-            positive_inverse(concentration, CONCENTRATION_FLOOR),
-        )
 
     def initial_parts(self, scale: float) -> tuple[float, ...]:
         # Mean 1, and that standard deviation to within a few percent where it is
