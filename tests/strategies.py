@@ -8,21 +8,34 @@ hardware flushes them to zero.
 import keras
 import ml_dtypes
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 DTYPES = ("float32", "float64")
 ALL_DTYPES = ("float16", "bfloat16", *DTYPES)
 
 
-def dtypes(names=ALL_DTYPES):
-    """Dtypes that the backend has: JAX has no float64 unless told so."""
+def available(names=ALL_DTYPES):
+    """Those dtypes that the backend has: JAX has no float64 unless told so."""
     if keras.backend.backend() == "jax":
         import jax
 
         if not jax.config.jax_enable_x64:
-            names = [name for name in names if name != "float64"]
-    return st.sampled_from(list(names))
+            return [name for name in names if name != "float64"]
+    return list(names)
+
+
+def dtypes(names=ALL_DTYPES):
+    """One of the dtypes that the backend has."""
+    return st.sampled_from(available(names))
+
+
+def of_many_points(points):
+    """Settings of a test whose every example has so many points: fewer examples.
+
+    A call with many points takes hardly longer than one with a single point.
+    """
+    return settings(max_examples=max(1, settings().max_examples // points))
 
 
 def _exponents(dtype, low, high):
@@ -68,10 +81,12 @@ def probabilities():
 
 
 def arrays(elements, dtype="float32", max_dims=3, min_dims=0):
-    """Arrays of such numbers, zero-size shapes included."""
-    shapes = hnp.array_shapes(
-        min_dims=min_dims, max_dims=max_dims, min_side=0, max_side=4
-    )
+    """Arrays of such numbers, zero-size shapes included.
+
+    Of few shapes: JAX compiles each operation for each shape.
+    """
+    kinds = [(), (0,), (1,), (4,), (2, 0), (3, 2), (1, 3, 2)]
+    shapes = st.sampled_from([k for k in kinds if min_dims <= len(k) <= max_dims])
     return shapes.flatmap(
         lambda shape: st.lists(
             elements, min_size=int(np.prod(shape)), max_size=int(np.prod(shape))
@@ -85,10 +100,13 @@ def arrays(elements, dtype="float32", max_dims=3, min_dims=0):
 
 @st.composite
 def location_scale(draw, spread=None, low=-400, high=400):
-    """A dtype, and rows `(y, loc, scale)`; with `spread`, y near loc."""
+    """A dtype, and rows `(y, loc, scale)`; with `spread`, y near loc.
+
+    Always as many rows: JAX compiles each operation for each shape.
+    """
     dtype = draw(dtypes())
     rows = []
-    for _ in range(draw(st.integers(1, 4))):
+    for _ in range(4):
         loc = draw(reals(dtype, low, high))
         scale = draw(positives(dtype, max(low, -30), min(high, 30)))
         y = draw(reals(dtype, low, high))

@@ -15,30 +15,28 @@ HERE = Path(__file__).parent
 # What a backend could break, and CI has the time for: every layer through the
 # harness, the KL once per pass in shared, wrapped and recurrent layers, and the
 # properties at the ends of a dtype.
-FILES = {
-    "layers": ["layers/test_harness.py", "layers/test_kl_policy.py", "upstream"],
-    "numbers": [
-        "families/test_exact.py",
-        "families/test_location_scale.py",
-        "families/test_parameterizations.py",
-        "numerics/test_bump.py",
-        "numerics/test_incomplete.py",
-        "numerics/test_positive.py",
-    ],
+FILES = [
+    "layers/test_harness.py",
+    "layers/test_kl_policy.py",
+    "upstream",
+    "families/test_exact.py",
+    "families/test_location_scale.py",
+    "families/test_parameterizations.py",
+    "numerics/test_bump.py",
+    "numerics/test_incomplete.py",
+    "numerics/test_positive.py",
     # What is decided by the backend's tensors: the family on a tensor, and
     # whether a pass is random.
-    "seams": [
-        "conversion/test_copies.py",
-        "conversion/test_to_laplace.py::"
-        "test_posterior_and_evidence_are_the_formula_written_out",
-        "test_novelty.py::test_the_score_is_the_one_of_the_paper",
-        "test_reading.py",
-        "prediction/test_randomness.py",
-        "prediction/test_several_outputs.py",
-        "prediction/test_unknown_rows.py",
-        "test_targets.py",
-    ],
-}
+    "conversion/test_copies.py",
+    "conversion/test_to_laplace.py::"
+    "test_posterior_and_evidence_are_the_formula_written_out",
+    "test_novelty.py::test_the_score_is_the_one_of_the_paper",
+    "test_reading.py",
+    "prediction/test_randomness.py",
+    "prediction/test_several_outputs.py",
+    "prediction/test_unknown_rows.py",
+    "test_targets.py",
+]
 
 pytestmark = [
     pytest.mark.slow,
@@ -75,8 +73,6 @@ def start(backend, *command):
             "KERAS_BACKEND": backend,
             "JAX_ENABLE_X64": "1",
             "HYPOTHESIS_PROFILE": "few" if backend == "jax" else "quick",
-            # Most of the time goes into compiling what runs once.
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",
         },
     )
 
@@ -90,11 +86,11 @@ def run(backend, *command):
     finish(start(backend, *command))
 
 
-@pytest.mark.parametrize("group", FILES)
 @each_other_backend
-def test_the_tests(backend, group):
+def test_the_tests(backend):
+    """In one process: it imports once, and compiles each small operation once."""
     # pytest fails where a file or a test does not exist.
-    tests = [HERE / name for name in FILES[group]]
+    tests = [HERE / name for name in FILES]
     run(backend, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
 
 

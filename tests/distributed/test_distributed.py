@@ -36,12 +36,7 @@ def start(script, *arguments):
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env={
-            **os.environ,
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            # Most of the time goes into compiling what runs once.
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",
-        },
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
 
 

@@ -9,11 +9,13 @@ import mpmath as mp
 import numpy as np
 import pytest
 from backend import value_and_gradients
-from hypothesis import assume
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import result_dtype
+from strategies import ALL_DTYPES
+from strategies import available
 from strategies import dtypes
+from strategies import of_many_points
 from strategies import positives
 from strategies import reals
 
@@ -204,49 +206,67 @@ def slopes(function, point):
     return found
 
 
-@pytest.mark.parametrize("row", DENSITIES, ids=name_of)
+# Rows of each call: every dtype has as many in each example.
+ROWS = 3
+in_every_dtype = of_many_points(ROWS * len(ALL_DTYPES))
+each_density = pytest.mark.parametrize("row", DENSITIES, ids=name_of)
+
+
+@each_density
+@in_every_dtype
 @given(data=st.data())
 def test_the_exact_density(row, data):
-    family, density, targets, parameters = row
-    dtype = data.draw(dtypes())
+    for dtype in available():
+        check_exact(*row, dtype, data)
+
+
+def check_exact(family, density, targets, parameters, dtype, data):
     half = dtype in ("float16", "bfloat16")
     # Numbers that half precision has, too.
     draws = [make("float16" if half else dtype) for _, make in parameters]
-    params = np.array([[data.draw(d) for d in draws]]).astype(dtype)
-    y = np.array([[data.draw(targets)]]).astype(dtype)
+    params = np.array([[data.draw(d) for d in draws] for _ in range(ROWS)])
+    params = params.astype(dtype)
+    y = np.array([[data.draw(targets)] for _ in range(ROWS)]).astype(dtype)
     value, (_, gradient) = value_and_gradients(family.log_prob, y, params)
-    point = [mp.mpf(float(v)) for v in params[0].astype("float64")]
-    target = mp.mpf(float(y[0, 0]))
-    if family.name == "laplace":
-        # The exact slope below is a difference over a step of up to 1e-22 (1e-25 of
-        # `loc`), which must not reach across the kink at `loc`.
-        assume(target == point[0] or abs(target - point[0]) > mp.mpf(10) ** -20)
-    with mp.workdps(80):
-        exact = density(target, *point)
-        slope = slopes(lambda *p: density(target, *p), point)
-        condition = 1 + abs(exact) + sum(map(abs, map(mp.fmul, slope, point)))
-        if not family.discrete and not getattr(family, "atoms", False):
-            condition += abs(slopes(lambda t: density(t, *point), [target])[0] * target)
-    eps = np.finfo(result_dtype(dtype)).eps
-    assert abs(float(value[0]) - exact) <= 32 * eps * condition, (dtype, y, params)
     assert not np.isnan(gradient).any()
-    if half:
-        return  # a gradient is rounded to the dtype of its argument
-    for got, right, at in zip(gradient[0], slope, point, strict=True):
-        # A relative error of every intermediate result. The shares of a mixture
-        # are exponentials of log densities, whose error is an absolute one.
-        inner = abs(exact) if family.name == "normal_mixture" else 0
-        allowed = 64 * eps * abs(right) * (1 + inner)
-        allowed += 64 * eps * condition / max(abs(at), condition * eps)
-        assert abs(float(got) - right) <= allowed, (dtype, y, params, right)
+    eps = np.finfo(result_dtype(dtype)).eps
+    for i in range(ROWS):
+        point = [mp.mpf(float(v)) for v in params[i].astype("float64")]
+        target = mp.mpf(float(y[i, 0]))
+        if family.name == "laplace" and 0 < abs(target - point[0]) < 1e-20:
+            # The exact slope below is a difference over a step of up to 1e-22 (1e-25
+            # of `loc`), which must not reach across the kink at `loc`.
+            continue
+        with mp.workdps(80):
+            exact = density(target, *point)
+            slope = slopes(lambda *p, at=target: density(at, *p), point)
+            condition = 1 + abs(exact) + sum(map(abs, map(mp.fmul, slope, point)))
+            if not family.discrete and not getattr(family, "atoms", False):
+                (along,) = slopes(lambda t, p=point: density(t, *p), [target])
+                condition += abs(along * target)
+        where = (dtype, y[i], params[i])
+        assert abs(float(value[i]) - exact) <= 32 * eps * condition, where
+        if half:
+            continue  # a gradient is rounded to the dtype of its argument
+        for got, right, at in zip(gradient[i], slope, point, strict=True):
+            # A relative error of every intermediate result. The shares of a mixture
+            # are exponentials of log densities, whose error is an absolute one.
+            inner = abs(exact) if family.name == "normal_mixture" else 0
+            allowed = 64 * eps * abs(right) * (1 + inner)
+            allowed += 64 * eps * condition / max(abs(at), condition * eps)
+            assert abs(float(got) - right) <= allowed, (*where, right)
 
 
-@pytest.mark.parametrize("row", DENSITIES, ids=name_of)
+@each_density
+@in_every_dtype
 @given(data=st.data())
 def test_never_nan(row, data):
     """Whatever the target and the params, to the ends of the dtype."""
-    family, _, _, parameters = row
-    dtype = data.draw(dtypes())
+    for dtype in available():
+        check_never_nan(*row, dtype, data)
+
+
+def check_never_nan(family, _density, _targets, parameters, dtype, data):
     positive = positives(dtype)
     base = getattr(family, "base", family).name
     if base == "negative_binomial":
@@ -255,20 +275,20 @@ def test_never_nan(row, data):
         positive = positives(dtype, -12, 12)
     share = st.floats(0.0, 1.0, allow_subnormal=False)
     ends = {"loc": reals(dtype), "positive": positive, "probability": share}
-    params = [[data.draw(ends[kind]) for kind, _ in parameters]]
     target = st.one_of(reals(dtype), COUNT, RATE)
     if base in ("gamma", "weibull", "log_normal", "poisson", "negative_binomial"):
         # The slope of log(y), 1 / y, is subnormal beyond.
         largest = 1.0 / float(ml_dtypes.finfo(dtype).tiny)
         target = target.filter(lambda y: y <= largest)
-    y = [[data.draw(target)]]
-    value, gradients = value_and_gradients(
-        family.log_prob, np.array(y).astype(dtype), np.array(params).astype(dtype)
-    )
-    assert not np.isnan(value).any()
-    assert (value < np.inf).all()
+    columns = [target, *(ends[kind] for kind, _ in parameters)]
+    drawn = [[data.draw(column) for column in columns] for _ in range(ROWS)]
+    y, params = np.split(np.array(drawn).astype(dtype), [1], axis=1)
+    value, gradients = value_and_gradients(family.log_prob, y, params)
+    where = (dtype, y, params)
+    assert not np.isnan(value).any(), where
+    assert (value < np.inf).all(), where
     for gradient in gradients:
-        assert not np.isnan(gradient).any()
+        assert not np.isnan(gradient).any(), where
 
 
 @pytest.mark.parametrize(
