@@ -64,6 +64,7 @@ SLOW = (
     "test_structure.py::test_no_tensorflow",
     "test_structure.py::test_the_check_of_the_import",
     "test_structure.py::test_the_import_adds",
+    "test_structure.py::test_some_modules",
     "test_tools.py",
 )
 

@@ -1,6 +1,7 @@
 """The rooms stay rooms: who imports whom, read from the syntax tree."""
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -126,26 +127,6 @@ def fresh_process(code, **environment):
     )
 
 
-def added_modules(code):
-    """Top-level modules that the code imports and `import keras` does not."""
-    report = "print(' '.join({m.split('.')[0] for m in sys.modules}))"
-    names = []
-    for lines in ("import keras", code):
-        done = fresh_process(f"import sys; {lines}; {report}")
-        assert done.returncode == 0, done.stderr
-        names.append(set(done.stdout.split()) - sys.stdlib_module_names)
-    return names[1] - names[0]
-
-
-def test_the_import_adds_nothing_to_that_of_keras():
-    assert added_modules("import keras_uq_layers") == {"keras_uq_layers"}
-
-
-def test_the_check_of_the_import_can_fail():
-    code = "import keras_uq_layers as uq; uq.to_tfp([[0.0, 1.0]], 'normal')"
-    assert "tensorflow_probability" in added_modules(code)
-
-
 ON_FIRST_USE = [
     "keras_uq_layers.doctor",
     "keras_uq_layers.plotting",
@@ -154,35 +135,63 @@ ON_FIRST_USE = [
     "matplotlib",
     "unittest",
 ]
+STEPS = [
+    "import keras_uq_layers as uq",
+    "uq.diagnose, uq.callbacks.Doctor, uq.plotting, uq.testing",
+    "uq.to_tfp([[0.0, 1.0]], 'normal')",
+]
 
 
-def test_some_modules_are_loaded_on_first_use():
+@pytest.fixture(scope="module")
+def loaded():
+    """After each step: which top-level modules are new, which of those on first use."""
     code = f"""
-import sys, keras
+import json, sys, keras
+packages = lambda: {{name.partition(".")[0] for name in sys.modules}}
+of_keras = packages()
 for name in {ON_FIRST_USE}:  # Keras itself may have loaded some
     sys.modules.pop(name, None)
-import keras_uq_layers as uq
-print(*[name for name in {ON_FIRST_USE} if name in sys.modules])
-uq.diagnose, uq.callbacks.Doctor, uq.plotting, uq.testing
-print(*[name for name in {ON_FIRST_USE} if name in sys.modules])
+found = []
+for step in {STEPS}:
+    exec(step)
+    new = packages() - of_keras - sys.stdlib_module_names
+    late = [name for name in {ON_FIRST_USE} if name in sys.modules]
+    found.append([sorted(new), late])
+print(json.dumps(found))
 """
     done = fresh_process(code)
     assert done.returncode == 0, done.stderr
-    before, after = done.stdout.splitlines()
+    return json.loads(done.stdout)
+
+
+def test_the_import_adds_nothing_to_that_of_keras(loaded):
+    (new, _), _, _ = loaded
+    assert new == ["keras_uq_layers"]
+
+
+def test_the_check_of_the_import_can_fail(loaded):
+    *_, (new, _) = loaded
+    assert "tensorflow_probability" in new
+
+
+def test_some_modules_are_loaded_on_first_use(loaded):
+    (_, before), (_, after), _ = loaded
     assert not before
-    assert set(after.split()) >= {*ON_FIRST_USE[:3], "unittest"}
+    assert set(after) >= {*ON_FIRST_USE[:3], "unittest"}
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_no_tensorflow_on_another_backend(backend):
     pytest.importorskip(backend, reason=f"{backend} is not installed")
-    code = "import sys, keras_uq_layers; print('tensorflow' in sys.modules)"
-    before = fresh_process(
-        "import sys, keras; print('tensorflow' in sys.modules)", KERAS_BACKEND=backend
-    )
+    code = """
+import sys, keras
+before = "tensorflow" in sys.modules
+import keras_uq_layers
+print(before == ("tensorflow" in sys.modules))
+"""
     done = fresh_process(code, KERAS_BACKEND=backend)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == before.stdout
+    assert done.stdout == "True\n"
 
 
 # The private parts of Keras

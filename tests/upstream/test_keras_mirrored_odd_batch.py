@@ -25,22 +25,21 @@ import keras
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-model.fit(np.ones((ROWS, 3)), np.ones((ROWS, 1)), batch_size=ROWS, verbose=0)
+for rows in (32, 31):
+    model.fit(np.ones((rows, 3)), np.ones((rows, 1)), batch_size=rows, verbose=0)
+    print("trained on", rows, flush=True)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="of TensorFlow")
-@pytest.mark.parametrize("rows", [32, 31])
-def test_an_odd_batch(rows):
+def test_an_odd_batch():
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.replace("ROWS", str(rows))],
+        [sys.executable, "-c", SCRIPT],
         capture_output=True,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
-    if rows % 2 == 0:
-        assert done.returncode == 0, done.stderr[-2000:]
-    else:
-        assert done.returncode != 0
-        assert "AddN must have the same size and shape" in done.stderr
+    assert done.stdout.split("\n")[0] == "trained on 32", done.stderr[-2000:]
+    assert done.returncode != 0
+    assert "AddN must have the same size and shape" in done.stderr
