@@ -6,7 +6,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # XLA compiles what most tests run once, on TensorFlow and on JAX, here and in the
 # processes that tests start. Without optimisation, and with its older and simpler
-# code for elementwise operations, that takes a quarter of the processor time.
+# code for elementwise operations, that takes a quarter of the processor time. A
+# version of XLA that has no such option any more stops, and names it.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
