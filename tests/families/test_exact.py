@@ -207,7 +207,7 @@ def slopes(function, point):
 
 
 # Rows of each call: every dtype has as many in each example.
-ROWS = 2
+ROWS = 3
 in_every_dtype = of_many_points(ROWS * len(ALL_DTYPES))
 each_density = pytest.mark.parametrize("row", DENSITIES, ids=name_of)
 
