@@ -58,6 +58,7 @@ def test_betainc(dtype, a, b, distance):
 
 @given(dtypes(DTYPES), EXPONENT, DISTANCE)
 @example("float32", -2.0, 1.0)  # gammaincc(0.01, 0.11): 1 - lower has lost it
+@example("float32", -6.0, 1.0)  # lgamma(1 + a) is off by 5e-7 on JAX
 def test_gammainc(dtype, a, distance):
     a = np.array(10.0**a).astype(dtype)
     x = np.array(max(a + distance * np.sqrt(a), a * 0.1)).astype(dtype)
