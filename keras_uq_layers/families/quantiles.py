@@ -12,6 +12,7 @@ from keras_uq_layers.families._base import Family
 from keras_uq_layers.numerics import divide
 from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
+from keras_uq_layers.numerics.dtypes import between
 from keras_uq_layers.registration import register
 
 
@@ -132,13 +133,19 @@ class Quantiles(Family):
         return ordered & super().in_domain(params)
 
     def cdf(self, y: Tensor, params: Tensor) -> Tensor:
-        """Linear between the quantiles; clipped to the outermost levels."""
+        """Linear between the quantiles; clipped to the outermost levels.
+
+        Where two of them are equal, it jumps.
+        """
         quantiles = self.split(params)
         y = ops.cast(self.align(y, params), quantiles[0].dtype)
         value = ops.full_like(y, self.levels[0])
         for i in range(1, len(quantiles)):
             low, high = quantiles[i - 1], quantiles[i]
-            share = divide(ops.clip(y - low, 0.0, high - low), high - low)
+            equal = high <= low
+            gap = ops.where(equal, ops.ones_like(low), high - low)
+            share = divide(between(y - low, 0.0, gap), gap)
+            share = ops.where(equal, ops.cast(y >= low, share.dtype), share)
             value = value + (self.levels[i] - self.levels[i - 1]) * share
         return value
 

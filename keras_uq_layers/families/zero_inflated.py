@@ -311,11 +311,11 @@ class Hurdle(ExtraZeros):
         return mean / some, square / some
 
     def _count_cdf(self, y: Tensor, base: Tensor) -> Tensor:
-        log_none = self._log_none(base)
-        some = ops.exp(log1m_exp(log_none))
-        positive = (self.base.cdf(y, base) - ops.exp(log_none)) / some
-        # At 0 the two terms differ by their rounding errors.
-        return ops.where(y < 1, ops.zeros_like(positive), larger(positive, 0.0))
+        # Not F(y) - p(0), two numbers close to 1 where nearly all counts are 0.
+        first = ops.ones_like(y)
+        log_positive = self._log_count_interval(first, larger(y, 1.0), base)
+        positive = ops.exp(smaller(log_positive, 0.0))
+        return ops.where(y < 1, ops.zeros_like(positive), positive)
 
     def _count_quantile(self, p: Tensor, base: Tensor) -> Tensor:
         log_none = self._log_none(base)

@@ -3,6 +3,7 @@
 import numpy as np
 import scipy.stats as st
 from backend import to_numpy
+from backend import value_and_gradients
 
 import keras_uq_layers as uq
 
@@ -22,6 +23,17 @@ def test_pinball_is_proper_and_agrees_with_the_crps():
     for shift in ([0.2, 0, 0], [0, 0.2, 0], [0, 0, -0.2]):
         gain = to_numpy(few.pinball(draws, right + shift) - few.pinball(draws, right))
         assert gain.mean() > 2 * gain.std() / np.sqrt(5000)
+
+
+def test_equal_quantiles_are_a_jump():
+    """As of a count, or of quantiles that half precision rounds to one number."""
+    family = F.Quantiles([0.1, 0.5, 0.9])
+    params = np.array([[1.0, 1.0, 3.0]] * 4, "float32")
+    y = np.array([[0.9], [1.0], [2.0], [4.0]], "float32")
+    value, (gradient,) = value_and_gradients(lambda p: family.cdf(y, p), params)
+    np.testing.assert_allclose(value[:, 0], [0.1, 0.5, 0.7, 0.9], rtol=1e-6)
+    np.testing.assert_allclose(value, family.array_cdf(y, *params.T[:, :, None]))
+    assert np.isfinite(gradient).all()
 
 
 def test_pinball_loss_and_metric_survive_saving():

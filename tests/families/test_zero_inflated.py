@@ -141,6 +141,10 @@ def test_rare_counts_behind_a_hurdle():
     value = float(to_numpy(family.log_prob(np.array([[1.0]]), params))[0])
     assert abs(value - np.log(0.5)) < 1e-4
     np.testing.assert_allclose(to_numpy(family.mean(params)), 0.5, rtol=1e-6)
+    # In float32, 1 - p(0) of this rate has one digit.
+    params = np.array([[1e-6, -20.0]], "float32")
+    until_one = to_numpy(family.cdf(np.array([[1.0]], "float32"), params))
+    np.testing.assert_allclose(until_one, 1.0, rtol=2e-6)
 
 
 @pytest.mark.parametrize("kind", [F.ZeroInflated, F.Hurdle])
