@@ -319,7 +319,7 @@ METHODS = {
                 },
                 PASSES,
             )
-            for rate, pixels in ((0.1, None), (0.2, None), (0.05, 1), (0.1, 1))
+            for rate, pixels in itertools.product((0.1, 0.2), (None, 1))
         ],
     ),
     "best_single": Method(
