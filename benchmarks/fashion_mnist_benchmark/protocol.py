@@ -146,7 +146,7 @@ class Networks:
         print(f"{name}, seed {seed}: test", flush=True)
         model = load(found)
         return {
-            "recipe": recipe.label,
+            "recipe": recipe.options,
             "validation_nll": found.validation_nll,
             **figures(model, self.data, recipe.passes, METHODS[name].score),
             "seconds": round(found.seconds, 1),

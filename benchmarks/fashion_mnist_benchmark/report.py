@@ -129,8 +129,14 @@ def _choices(methods):
         yield "What the validation rows chose:"
         yield ""
     for name in several:
-        first = next(iter(methods[name]["seeds"].values()))
-        yield f"- {METHODS[name].title}: {first['recipe']}"
+        chosen = next(iter(methods[name]["seeds"].values()))["recipe"]
+        others = [recipe.options for recipe in METHODS[name].recipes]
+        texts = [
+            f"{option} {value}"
+            for option, value in chosen.items()
+            if any(other[option] != value for other in others)
+        ]
+        yield f"- {METHODS[name].title}: {', '.join(texts)}"
 
 
 def _cells(seeds):
