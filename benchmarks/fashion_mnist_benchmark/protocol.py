@@ -189,7 +189,7 @@ def quality(prediction, y):
     probabilities = uq.families.Categorical(from_logits=False)
 
     def value(metric, **options):
-        metric = metric(probabilities, dtype="float64", **options)
+        metric = metric(probabilities, **options)
         metric.update_state(y, prediction.mean)
         return float(metric.result())
 
