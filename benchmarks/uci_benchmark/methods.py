@@ -53,7 +53,7 @@ def plain(name, head, **options):
 
 
 def classic_head(family="normal"):
-    """The map with which the rows of random weights and of `best` were measured."""
+    """The map of the rows of random weights, of dropout and of `best`."""
     return uq.DistributionHead(1, family, parameterization="scale")
 
 
@@ -77,15 +77,16 @@ def concrete_dropout(rows):
     return [wrapped, classic_head()]
 
 
-def student_t(df, beta, learning_rate):
+def student_t(df, dropout=0.0):
+    """A candidate of `best`."""
     family = uq.families.StudentT(df)
-    return plain(
-        f"df {df:g}, beta {beta:g}, learning rate {learning_rate:g}",
-        lambda: classic_head(family),
-        family=family,
-        beta=beta,
-        learning_rate=learning_rate,
-    )
+
+    def layers(rows):
+        noise = [uq.MCDropout(dropout)] if dropout else []
+        return [hidden(), *noise, classic_head(family)]
+
+    name = f"df {df:g}, dropout {dropout:g}"
+    return Candidate(name, layers, family, beta=0.5, learning_rate=1e-2)
 
 
 NORMAL = plain("", lambda: uq.DistributionHead(1))
@@ -143,11 +144,12 @@ METHODS = {
     "concrete_dropout": Method(
         "`ConcreteDropout`", [Candidate("", concrete_dropout)], passes=PASSES
     ),
-    "ensemble": Method("`Ensemble` of 5, normal", [CLASSIC], members=5),
+    "ensemble": Method("`Ensemble` of 5, normal", [NORMAL], members=5),
     "best": Method(
-        "`Ensemble` of 5, Student-t, `beta=0.5`, scale factor",
-        [student_t(df, 0.5, rate) for df in (3.0, 5.0) for rate in (3e-3, 1e-2)],
+        "`Ensemble` of 5, Student-t, `beta=0.5`, dropout or none, scale factor",
+        [student_t(3.0), student_t(5.0), student_t(5.0, dropout=0.005)],
         members=5,
+        passes=10,
         calibrated=True,
     ),
 }
