@@ -21,7 +21,6 @@ from keras_uq_layers._typing import Identifier
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers._weight_distribution import WeightDistribution
 from keras_uq_layers._weight_distribution import look_up
-from keras_uq_layers.numerics import positive
 from keras_uq_layers.numerics import positive_inverse
 from keras_uq_layers.registration import register
 
@@ -109,7 +108,9 @@ class Posterior(WeightDistribution):
 
     def diagonal(self) -> Tensor:
         """The scale of each entry's own noise, a tensor of shape `(n,)`."""
-        return positive(ops.convert_to_tensor(self._raw_scale), _SCALE_FLOOR)
+        # Not `positive`: its guard against an infinite slope is a tenth of a training
+        # step for so many numbers, and such a slope ruins a weight in any case.
+        return _SCALE_FLOOR + ops.softplus(ops.convert_to_tensor(self._raw_scale))
 
     def assign_diagonal(self, scales: Array) -> None:
         """Sets what `diagonal` returns, in a layer that is built.
