@@ -78,7 +78,15 @@ def moments(family: Family, params: Array) -> tuple[Array, ...]:
 
 def known(family: Family, params: Array) -> Array:
     """Rows whose params are, in every pass, those of a distribution: `(N,)`."""
-    return np.all(evaluate(family.in_domain, params), axis=0)
+    if type(family).in_domain is Family.in_domain:
+        # Some must be positive and none a NaN, which a minimum keeps: the smallest
+        # ones stand for all passes, in a tenth of the time.
+        # One column at a time: NumPy is slow along the last, short axis.
+        columns = np.moveaxis(params, -1, 0)
+        with np.errstate(invalid="ignore"):  # it warns of a NaN in bfloat16
+            smallest = [column.min(axis=0, keepdims=True) for column in columns]
+        params = np.stack(smallest, axis=-1)
+    return by_rows(lambda part: evaluate(family.in_domain, part).all(axis=0), params)
 
 
 def warn_of_rows(outside: Array, family: Family, stacklevel: int) -> None:

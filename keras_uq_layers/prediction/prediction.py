@@ -87,8 +87,7 @@ class Prediction(Moments):
         self._units = self.family.units(shape[-1])
         self.passes = shape[0]
         flat = self.samples.reshape(shape[0], -1, shape[-1])
-        known = mixture.by_rows(functools.partial(mixture.known, self.family), flat)
-        self._known = known.reshape(shape[1:-1])
+        self._known = mixture.known(self.family, flat).reshape(shape[1:-1])
         # A row of NaN alone is an example without an input.
         lost = ~self._known & ~np.isnan(self.samples).all(axis=(0, -1))
         mixture.warn_of_rows(lost, self.family, stacklevel=3)

@@ -1,6 +1,7 @@
 """Rows for which there is no distribution: NaN for them alone, said once."""
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from small_models import with_one_warning
@@ -13,6 +14,16 @@ PASSES, ROWS = 3, 40
 def params(width=2):
     rng = np.random.default_rng(0)
     return rng.uniform(0.5, 2.0, size=(PASSES, ROWS, width))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_a_nan_of_one_pass_in_any_dtype(dtype):
+    samples = params().astype(ml_dtypes.finfo(dtype).dtype)
+    samples[1, 33, 0] = np.nan
+    prediction = with_one_warning(
+        r"^1 of 40 example\(s\) have params", lambda: uq.Prediction(samples, "normal")
+    )
+    assert np.flatnonzero(np.isnan(prediction.mean[:, 0])).tolist() == [33]
 
 
 @pytest.mark.parametrize(
