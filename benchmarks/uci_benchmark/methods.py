@@ -53,7 +53,7 @@ def plain(name, head, **options):
 
 
 def classic_head(family="normal"):
-    """The map of the rows of random weights, of dropout and of `best`."""
+    """The map of the rows of random weights and of `best`."""
     return uq.DistributionHead(1, family, parameterization="scale")
 
 
@@ -68,13 +68,13 @@ def variational(**options):
 def dropout(rate):
     return Candidate(
         f"rate {rate}",
-        lambda rows: [hidden(), uq.MCDropout(rate), classic_head()],
+        lambda rows: [hidden(), uq.MCDropout(rate), uq.DistributionHead(1)],
     )
 
 
 def concrete_dropout(rows):
     wrapped = uq.ConcreteDropout(hidden(), kl_weight=1 / rows)
-    return [wrapped, classic_head()]
+    return [wrapped, uq.DistributionHead(1)]
 
 
 def student_t(df, dropout=0.0):
