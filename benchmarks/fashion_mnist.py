@@ -26,16 +26,10 @@ from fashion_mnist_benchmark.methods import METHODS
 from fashion_mnist_benchmark.protocol import Networks
 from fashion_mnist_benchmark.report import Results
 from records import OtherResults
+from records import positive
 
 EPOCHS = 25
 RESULTS = Path(__file__).parent / "results"
-
-
-def positive(text):
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def parse(arguments):

@@ -17,6 +17,14 @@ class OtherResults(Exception):
     """What is on disk was made from other data or with other settings."""
 
 
+def positive(text):
+    """The positive integer of a command line."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def read(path):
     """The rows of a file of results; its first line has the versions."""
     return [json.loads(line) for line in Path(path).read_text().splitlines()[1:]]

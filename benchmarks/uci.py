@@ -27,18 +27,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 from records import OtherResults
+from records import positive
 from uci_benchmark import data
 from uci_benchmark import protocol
 from uci_benchmark.methods import METHODS
 from uci_benchmark.report import Results
 from uci_benchmark.report import summary
-
-
-def positive(text):
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
 
 
 def parse(arguments):
