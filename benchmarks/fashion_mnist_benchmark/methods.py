@@ -17,7 +17,9 @@ from classification import adapt
 
 import keras_uq_layers as uq
 from fashion_mnist_benchmark.data import Data
+from fashion_mnist_benchmark.networks import LARGE
 from fashion_mnist_benchmark.networks import LAYERS
+from fashion_mnist_benchmark.networks import SMALL
 from fashion_mnist_benchmark.networks import falling
 from fashion_mnist_benchmark.networks import fit
 from fashion_mnist_benchmark.networks import lenet5
@@ -80,8 +82,8 @@ class Method(NamedTuple):
 # Networks that are trained from random weights
 
 
-def deterministic(work):
-    return fit(lenet5(), work)
+def deterministic(work, padding=SMALL):
+    return fit(lenet5(padding=padding), work)
 
 
 def mc_dropout(work, rate):
@@ -150,7 +152,7 @@ def random_features(work, features, bounded):
     return uq.to_laplace(fit(network, work), *work.data.train, verbose=0)
 
 
-def annealed(work, rate, pixels, learning_rate, averaging):
+def annealed(work, rate, pixels, learning_rate, averaging, padding):
     """Dropout, and a learning rate and weights that come to rest.
 
     Args:
@@ -159,9 +161,10 @@ def annealed(work, rate, pixels, learning_rate, averaging):
         pixels: Largest shift of the images, which are flipped, too. None: neither.
         learning_rate: The rate at the start.
         averaging: Share of the last average of the weights in the next one.
+        padding: Of the network.
     """
     before = [] if pixels is None else moves(pixels)
-    network = lenet5(dropping(rate), before)
+    network = lenet5(dropping(rate), before, padding)
     return fit(network, work, optimizer=falling(work, learning_rate, averaging))
 
 
@@ -245,6 +248,24 @@ def predict(network, x, passes=1):
 # The list
 
 
+def with_dropout(rates, padding):
+    """The recipes of a network that is trained with a falling rate."""
+    return [
+        Recipe(
+            annealed,
+            {
+                "rate": rate,
+                "pixels": pixels,
+                "learning_rate": 2e-3,
+                "averaging": 0.995,
+                "padding": padding,
+            },
+            PASSES,
+        )
+        for rate, pixels in itertools.product(rates, (None, 1))
+    ]
+
+
 def of_random_weights():
     """The methods of random weights: which layers, which estimator, which start."""
     found = {}
@@ -277,6 +298,13 @@ def of_random_weights():
     return found
 
 
+def at_best(source):
+    return [
+        Recipe(best_single, {"moves_images": also}, PASSES, source=source)
+        for also in (False, True)
+    ]
+
+
 DETERMINISTIC = [Recipe(deterministic, {})]
 
 METHODS = {
@@ -306,29 +334,8 @@ METHODS = {
         [Recipe(ensemble, {}, source="deterministic", members=10)],
         seeds=1,
     ),
-    "annealed": Method(
-        "`MCDropout`, annealed",
-        [
-            Recipe(
-                annealed,
-                {
-                    "rate": rate,
-                    "pixels": pixels,
-                    "learning_rate": 2e-3,
-                    "averaging": 0.995,
-                },
-                PASSES,
-            )
-            for rate, pixels in itertools.product((0.1, 0.2), (None, 1))
-        ],
-    ),
-    "best_single": Method(
-        "best single network",
-        [
-            Recipe(best_single, {"moves_images": also}, PASSES, source="annealed")
-            for also in (False, True)
-        ],
-    ),
+    "annealed": Method("`MCDropout`, annealed", with_dropout((0.05, 0.1), SMALL)),
+    "best_single": Method("best single network", at_best("annealed")),
     "best_ensemble": Method(
         "`Ensemble` of 5, annealed",
         [Recipe(ensemble, {}, PASSES // 5, source="annealed", members=5)],
@@ -349,4 +356,13 @@ METHODS = {
         ],
     ),
     **of_random_weights(),
+    "large_deterministic": Method(
+        "large, deterministic", [Recipe(deterministic, {"padding": LARGE})]
+    ),
+    "large_annealed": Method(
+        "large, `MCDropout`, annealed", with_dropout((0.2,), LARGE)
+    ),
+    "large_best_single": Method(
+        "large, best single network", at_best("large_annealed")
+    ),
 }
