@@ -85,6 +85,30 @@ def _cdf(y: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float) -> T
     return ops.exp(_log_interval(end, y, loc, scale, lower, upper))
 
 
+def _cdf_value(
+    y: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float
+) -> Tensor:
+    """`_cdf` without a gradient, in a tenth of the operations."""
+    low, high = _standardise(loc, scale, lower, upper)
+    y = between(y, lower, upper)
+    z = between((y - loc) / scale, low, high)
+    # Far from the centre, a difference of standardised points has lost its digits.
+    width = (y - lower) / scale if np.isfinite(lower) else z - low
+    whole = (upper - lower) / scale if np.isfinite(upper - lower) else high - low
+    left = (upper - y) / scale if np.isfinite(upper) else high - z
+    # Two arguments as one tensor: an operation costs more than its numbers.
+    nearest, log_mass = log_mass_scaled(
+        ops.stack([low, low]), ops.stack([z, high]), ops.stack([width, whole])
+    )
+    step = ops.where(high < 0, -left, nearest[0] - nearest[1])
+    log_ratio = log_mass[0] - log_mass[1] - 0.5 * step * (nearest[0] + nearest[1])
+    # More than 1e10 scales from the centre, all mass is at the nearer bound.
+    far = (low > _FARTHEST) | (high < -_FARTHEST)
+    at_bound = ops.where(low > 0, y > lower, y >= upper)
+    at_bound = ops.cast(at_bound, log_ratio.dtype)
+    return ops.where(far, at_bound, ops.exp(log_ratio))
+
+
 def _log_interval(
     first: Tensor, last: Tensor, loc: Tensor, scale: Tensor, lower: float, upper: float
 ) -> Tensor:
@@ -282,6 +306,9 @@ class TruncatedNormal(BoundedNormal):
 
     def cdf(self, y: Tensor, params: Tensor) -> Tensor:
         return _cdf(self.align(y, params), *self._read(params))
+
+    def _cdf_value(self, y: Tensor, params: Tensor) -> Tensor:
+        return _cdf_value(self.align(y, params), *self._read(params))
 
     def array_cdf(self, y: Array, *parts: Array) -> Array:
         from scipy.special import log_ndtr

@@ -241,6 +241,30 @@ def test_an_interval_is_two_quantiles(family):
         family.interval(1.0, params)
 
 
+@needs_float64
+@pytest.mark.parametrize("bounds", [(0, None), (None, 2), (-1, 2), (None, None)])
+def test_the_search_of_a_truncated_normal_sees_its_cdf(bounds):
+    """Also where the bounds are far from the centre, on either side."""
+    family = F.TruncatedNormal(*bounds)
+    rng = np.random.default_rng(0)
+    locs = rng.choice([-1.0, 1.0], 300) * 10 ** rng.uniform(-3, 4, 300)
+    locs[:6] = [-1e12, 1e12, -1e15, 1e15, -1e30, 1e30]
+    scales = 10 ** rng.uniform(-1, 2, 300)
+    start, end = family.lower, family.upper
+    y = locs + scales * rng.normal(size=300)
+    if np.isfinite(start) or np.isfinite(end):
+        start = start if np.isfinite(start) else end - 5.0
+        end = end if np.isfinite(end) else start + 5.0
+        y = rng.permutation(np.linspace(start, end, 300))
+    y, params = wide(y[:, None]), wide(np.stack([locs, scales], axis=-1))
+    np.testing.assert_allclose(
+        to_numpy(family._cdf_value(y, params)),
+        to_numpy(family.cdf(y, params)),
+        rtol=1e-6,
+        atol=1e-9,
+    )
+
+
 # Oracles: SciPy in float64, where its parametrisation allows
 
 
