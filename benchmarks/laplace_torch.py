@@ -1,15 +1,20 @@
-"""`to_laplace` against laplace-torch, on the same weights.
+"""`to_laplace` against laplace-torch, on the same weights: the numbers and the time.
 
-    pip install laplace-torch==0.3
-    KERAS_BACKEND=torch python benchmarks/laplace_torch.py
+    KERAS_BACKEND=torch python benchmarks/laplace_torch.py [--rounds 9]
+
+Needs the extra `peers`.
 
 A network with generic weights, as a PyTorch and as a Keras model, gets a Laplace
 approximation of its last layer with the same prior from either library. Compared
 are the covariance of the weights, the log marginal likelihood, and the variance of
 the linearised outputs: the largest difference, relative to the largest number.
 The script fails where one is above 1e-5.
+
+Then a larger network, in float32, is timed with either: fitting with the
+evidence, and 100 predictions of probabilities from draws of the last layer.
 """
 
+import argparse
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -18,6 +23,8 @@ import keras
 import numpy as np
 import torch
 from laplace import Laplace
+from timing import interleaved
+from timing import ratio
 from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data import TensorDataset
@@ -25,6 +32,9 @@ from torch.utils.data import TensorDataset
 import keras_uq_layers as uq
 
 INPUTS, HIDDEN, UNITS, ROWS = 3, 5, 4, 60
+# Of the network that is timed.
+LARGE = {"inputs": 64, "hidden": 256, "units": 10}
+LARGE_ROWS, LARGE_BATCH, SAMPLES = 4096, 512, 100
 PRECISION, NOISE = 0.7, 0.4
 STRUCTURES = {"full": "full", "kronecker": "kron", "diagonal": "diag"}
 # Of the flat weights: PyTorch has units first, then inputs.
@@ -36,21 +46,21 @@ OURS = np.concatenate(
 )
 
 
-def twins(activation, loss):
-    """The same network twice, the one of PyTorch in float64."""
+def twins(activation, loss, inputs=INPUTS, hidden=HIDDEN, units=UNITS, dtype="float64"):
+    """The same network twice, the one of PyTorch in `dtype`."""
     layers = [
-        keras.layers.Dense(HIDDEN, "tanh"),
-        keras.layers.Dense(UNITS, activation),
+        keras.layers.Dense(hidden, "tanh"),
+        keras.layers.Dense(units, activation),
     ]
-    model = keras.Sequential([keras.Input((INPUTS,)), *layers])
+    model = keras.Sequential([keras.Input((inputs,)), *layers])
     model.compile("adam", loss)
-    linear = nn.Linear(INPUTS, HIDDEN), nn.Linear(HIDDEN, UNITS)
+    linear = nn.Linear(inputs, hidden), nn.Linear(hidden, units)
     for ours, theirs in zip(layers, linear, strict=True):
         kernel, bias = ours.get_weights()
         bias = np.linspace(-0.5, 0.5, len(bias), dtype="float32")
         ours.set_weights([kernel, bias])
-        theirs.weight.data = torch.tensor(kernel.T.astype("float64", order="C"))
-        theirs.bias.data = torch.tensor(bias.astype("float64"))
+        theirs.weight.data = torch.tensor(kernel.T.astype(dtype, order="C"))
+        theirs.bias.data = torch.tensor(bias.astype(dtype))
     return model, nn.Sequential(linear[0], nn.Tanh(), linear[1])
 
 
@@ -90,8 +100,8 @@ def theirs(network, x, y, structure, noise):
     return covariance, evidence, variances.detach().numpy()
 
 
-def main():
-    keras.utils.set_random_seed(0)
+def exactness():
+    """Prints the table of differences."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(ROWS, INPUTS)).astype("float32")
     labels, numbers = rng.integers(0, UNITS, ROWS), rng.normal(size=(ROWS, UNITS))
@@ -114,6 +124,69 @@ def main():
             cells = " | ".join(f"{error:.1e}" for error in errors)
             print(f"| {activation} | {structure} | {cells} |")
             assert max(errors) < 1e-5
+
+    torch.set_default_dtype(torch.float32)
+
+
+def functions_to_time(structure):
+    """Of either library: a fit, and the predictions of what it fitted."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(LARGE_ROWS, LARGE["inputs"])).astype("float32")
+    y = rng.integers(0, LARGE["units"], LARGE_ROWS)
+    rows = x[:LARGE_BATCH]
+    loss = "sparse_categorical_crossentropy"
+    model, network = twins("softmax", loss, **LARGE, dtype="float32")
+    loader = DataLoader(TensorDataset(torch.tensor(x), torch.tensor(y)), LARGE_BATCH)
+
+    def our_fit():
+        return uq.to_laplace(
+            model, x, y, structure=structure, prior_precision=PRECISION,
+            batch_size=LARGE_BATCH, verbose=0,
+        )  # fmt: skip
+
+    def their_fit():
+        laplace = Laplace(
+            network, "classification", subset_of_weights="last_layer",
+            hessian_structure=STRUCTURES[structure], prior_precision=PRECISION,
+        )  # fmt: skip
+        laplace.fit(loader)
+        laplace.log_marginal_likelihood()
+        return laplace
+
+    random, laplace = our_fit(), their_fit()
+
+    def our_predict():
+        return uq.predict(random, rows, samples=SAMPLES, verbose=0).samples
+
+    def their_predict():
+        return laplace.predictive_samples(
+            torch.tensor(rows), pred_type="nn", n_samples=SAMPLES
+        ).numpy()
+
+    return {"fit": (our_fit, their_fit), "predict": (our_predict, their_predict)}
+
+
+def speed(rounds):
+    """Yields the lines of a table of times."""
+    yield "| structure | what | ours, ms | laplace-torch, ms | ours / theirs |"
+    yield "| --- | --- | --- | --- | --- |"
+    for structure in STRUCTURES:
+        for what, (ours, theirs) in functions_to_time(structure).items():
+            times = interleaved({"ours": ours, "theirs": theirs}, rounds)
+            cells = [f"{1e3 * np.median(t):.1f}" for t in times.values()]
+            cells.append(ratio(times["ours"], times["theirs"]))
+            yield f"| {structure} | {what} | {' | '.join(cells)} |"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    keras.utils.set_random_seed(0)
+    exactness()
+    print()
+    for line in speed(options.rounds):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

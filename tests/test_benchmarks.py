@@ -19,9 +19,11 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import classification  # noqa: E402
 import fashion_mnist  # noqa: E402
+import peers  # noqa: E402
 from fashion_mnist_benchmark import data as fashion_images  # noqa: E402
 from fashion_mnist_benchmark import protocol as fashion_protocol  # noqa: E402
 from fashion_mnist_benchmark.report import Results  # noqa: E402
+from peers_benchmark.cases import Case  # noqa: E402
 from uci_benchmark import data  # noqa: E402
 
 on_jax = pytest.mark.skipif(
@@ -401,3 +403,51 @@ def test_fashion_mnist_goes_on_where_it_was_interrupted(
     with pytest.raises(SystemExit, match="2"):
         fashion_mnist.main(["--data", "x", "--cache", "y", "--epochs", "2"])
     assert "--results must name another folder" in capsys.readouterr().err
+
+
+# Peers
+
+
+TINY = Case("tiny", batch=2, features=1, units=(3,), filters=(2,), samples=2)
+
+
+@pytest.fixture
+def tiny_case(monkeypatch):
+    from peers_benchmark import on_tensorflow
+
+    monkeypatch.setattr(peers, "CASES", {"tiny": TINY})
+    monkeypatch.setattr(peers, "FEWEST_ROUNDS", 1)
+    monkeypatch.setattr(on_tensorflow, "MODES", {"no XLA": False})
+    return on_tensorflow
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.layer.add_variable. is deprecated:UserWarning",
+    "ignore:The initializer RandomNormal is unseeded:UserWarning",
+)
+def test_all_variants_have_as_many_random_weights(tiny_case):
+    pytest.importorskip("tf_keras", reason="a peer of the extra `peers`")
+    sizes = {
+        (v.layers, v.estimator): v.weights
+        for v in tiny_case.variants(TINY, False)
+        if v.step and v.estimator != "products"
+    }
+    plain = {key for key in sizes if key[1] == "plain"}
+    assert {layers for layers, _ in plain} == {"keras.layers", "tf_keras.layers"}
+    assert len(sizes) == 2 + 3 + 2
+    for key, weights in sizes.items():
+        assert weights == TINY.weights * (1 if key in plain else 2), key
+
+
+def test_a_peer_that_is_absent_is_left_out(tiny_case, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "peers_benchmark.tfp_layers", None)
+    peers.main(["--seconds", "0", "--results", str(tmp_path)])
+    text = (tmp_path / "peers_tensorflow.md").read_text()
+    assert "tfp_layers: left out, since" in capsys.readouterr().out
+    assert "tfp.layers" not in text
+    rows = [line.split(" | ") for line in text.splitlines() if "| Keras |" in line]
+    # Steps of four estimators; predictions, plain and random.
+    assert len(rows) == 4 + 2
+    base = next(row for row in rows if row[1] == "keras.layers")
+    assert base[4] == "1.00 (1.00 to 1.00)"
+    assert "| tiny, batch 2, 2 passes |" in text

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/peers.py`: what is trained, and by whom."""
