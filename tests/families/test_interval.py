@@ -283,10 +283,10 @@ def test_the_probabilities_of_a_partition_add_up_to_one(family):
     cuts = np.concatenate([np.full_like(cuts[:1], -np.inf), cuts])
     upper = np.concatenate([cuts[1:], np.full_like(cuts[:1], np.inf)])
     lower = cuts + 1.0 if family.discrete else cuts
-    total = sum(
-        np.exp(to_numpy(F.Interval(family).marginal_log_prob(y, params)))
-        for y in np.concatenate([lower, upper], axis=-1)
-    )
+    y = np.concatenate([lower, upper], axis=-1)
+    params = np.broadcast_to(params, (*y.shape[:-1], params.shape[-1]))
+    parts = F.Interval(family).marginal_log_prob(y, params)
+    total = np.exp(to_numpy(parts)).sum(axis=0)
     np.testing.assert_allclose(total, 1.0, rtol=2e-6)
 
 
@@ -296,23 +296,21 @@ def test_missing_impossible_and_unknown_outputs(family, dtype):
     """Each in its own output, whatever the params."""
     tiny, huge = 1e-6, 1e4
     width = len(family.parameters)
-    params = np.array([[tiny, 1.0, huge] * width], "float32").astype(dtype)
-    for ends, expected in (
-        (LINE, 0.0),
-        ([3.0, 2.0], -np.inf),
-        ([np.nan, np.inf], np.nan),
-    ):
-        one = family.upper == 1.0
-        low, high = np.array([0.25, 0.5]) if one else np.array([1.0, 3.0])
-        y = np.array([[ends[0], low, ends[0], ends[1], high, ends[1]]], "float32")
-        value, (gradient,) = value_and_gradients(
-            lambda p, y=y: F.Interval(family).marginal_log_prob(y, p), params
-        )
-        np.testing.assert_array_equal(value[0, [0, 2]], expected)
-        assert np.isfinite(value[0, 1])
-        gradient = gradient.reshape(width, 3)
-        assert (gradient[:, [0, 2]] == 0.0).all()
-        assert np.isfinite(gradient[:, 1]).all()
+    params = np.array([[tiny, 1.0, huge] * width] * 3, "float32").astype(dtype)
+    one = family.upper == 1.0
+    low, high = np.array([0.25, 0.5]) if one else np.array([1.0, 3.0])
+    ends = (LINE, [3.0, 2.0], [np.nan, np.inf])
+    rows = [[first, low, first, last, high, last] for first, last in ends]
+    value, (gradient,) = value_and_gradients(
+        lambda p: F.Interval(family).marginal_log_prob(np.array(rows, "float32"), p),
+        params,
+    )
+    for column in (0, 2):
+        np.testing.assert_array_equal(value[:, column], [0.0, -np.inf, np.nan])
+    assert np.isfinite(value[:, 1]).all()
+    gradient = gradient.reshape(3, width, 3)
+    assert (gradient[:, :, [0, 2]] == 0.0).all()
+    assert np.isfinite(gradient[:, :, 1]).all()
 
 
 @each_family
