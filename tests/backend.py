@@ -48,10 +48,14 @@ def value_and_gradients(function, *arrays, dtype=None):
     elif backend == "jax":
         import jax
 
-        value = function(*tensors)
-        gradients = jax.grad(
-            lambda *t: ops.sum(function(*t)), argnums=tuple(range(len(tensors)))
-        )(*tensors)
+        # Once for both: a loop compiles at each of its calls.
+        def total(*tensors):
+            value = function(*tensors)
+            return ops.sum(value), value
+
+        every = tuple(range(len(tensors)))
+        with_gradients = jax.value_and_grad(total, argnums=every, has_aux=True)
+        (_, value), gradients = with_gradients(*tensors)
     else:
         for tensor in tensors:
             tensor.requires_grad_()
