@@ -6,8 +6,6 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from keras_uq_layers import _other_names
-
 _PACKAGE = "keras_uq_layers"
 
 
@@ -52,6 +50,9 @@ def hint(name: str) -> str:
     """The end of an error on an unknown name: what to write instead, or nothing."""
     if name.startswith("_"):
         return ""
+    # Here, since a program without a wrong name does not need the table.
+    from keras_uq_layers import _other_names
+
     answer = _other_names.suggest(name) or ", ".join(_homes(name))
     return f". Here: {answer}" if answer else ""
 

@@ -4,8 +4,10 @@ They are a file format: a class may move to another module, never to another
 registered name.
 """
 
+import importlib
 import inspect
 from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 from typing import TypeVar
 
@@ -30,6 +32,38 @@ def register(name: str) -> Callable[[_Class], _Class]:
     return keras.saving.register_keras_serializable(package=PACKAGE, name=name)
 
 
+def on_first_use(module: str, names: Iterable[str]) -> None:
+    """Lets Keras load classes whose module is not loaded yet.
+
+    A stand-in takes the registered name of each class. Where a saved file names
+    the class, the stand-in loads the module, and the class takes its name.
+
+    Args:
+        module: Full name of the module that registers the classes.
+        names: Their registered names, without the package.
+    """
+    known = keras.saving.get_custom_objects()
+    for name in names:
+        full = f"{PACKAGE}>{name}"
+        known.setdefault(full, _StandIn(module, full))
+
+
+class _StandIn:
+    """The class of a registered name, before its module is loaded."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module = module
+        self.name = name
+
+    def load(self) -> Any:
+        importlib.import_module(self.module)
+        # While Keras loads a file, `get_registered_object` still has the stand-in.
+        return keras.saving.get_custom_objects()[self.name]
+
+    def from_config(self, config: Config) -> Any:
+        return self.load().from_config(config)
+
+
 def custom_objects() -> dict[str, type]:
     """All classes of this package that a saved file may name.
 
@@ -45,8 +79,9 @@ def custom_objects() -> dict[str, type]:
     'keras_uq_layers>BetaCalibration'
     """
     return {
-        name: cls
-        for name, cls in keras.saving.get_custom_objects().items()
+        name: cls.load() if isinstance(cls, _StandIn) else cls
+        # A copy: a class that is loaded takes its place in the registry.
+        for name, cls in [*keras.saving.get_custom_objects().items()]
         if name.startswith(f"{PACKAGE}>")
     }
 

@@ -127,12 +127,18 @@ def fresh_process(code, **environment):
     )
 
 
+# The rooms that a layer uses.
+LAYERS = {
+    "numerics", "families", "posteriors", "priors", "_weight_distribution",
+    "constraints", "layers", "batches",
+}  # fmt: skip
 ON_FIRST_USE = [
-    "keras_uq_layers.doctor",
-    "keras_uq_layers.plotting",
-    "keras_uq_layers.testing",
-    "keras_uq_layers.tfp",
+    *(f"{PACKAGE}.{room}" for room in ALLOWED if room not in LAYERS | EVERYWHERE),
+    f"{PACKAGE}._other_names",
+    f"{PACKAGE}.families.beta",
+    f"{PACKAGE}.layers._always_drops",
     "matplotlib",
+    "statistics",
     "unittest",
 ]
 STEPS = [
@@ -140,13 +146,19 @@ STEPS = [
     "uq.diagnose, uq.callbacks.Doctor, uq.plotting, uq.testing",
     "uq.to_tfp([[0.0, 1.0]], 'normal')",
 ]
+SAVED = Path(__file__).parent / "saved" / "0.1.0"
 
 
 @pytest.fixture(scope="module")
-def loaded():
-    """After each step: which top-level modules are new, which of those on first use."""
+def fresh():
+    """What a fresh process finds.
+
+    After each step: which top-level modules are new, and which of those on first
+    use are loaded. Then about the registered names: which of them are missing
+    after the import alone, and which are said to be in another module.
+    """
     code = f"""
-import json, sys, keras
+import json, sys, keras, importlib, pkgutil
 packages = lambda: {{name.partition(".")[0] for name in sys.modules}}
 of_keras = packages()
 for name in {ON_FIRST_USE}:  # Keras itself may have loaded some
@@ -157,11 +169,28 @@ for step in {STEPS}:
     new = packages() - of_keras - sys.stdlib_module_names
     late = [name for name in {ON_FIRST_USE} if name in sys.modules]
     found.append([sorted(new), late])
-print(json.dumps(found))
+    if step == "import keras_uq_layers as uq":
+        known = dict(keras.saving.get_custom_objects())
+        for name in ("serving", "to_mc_dropout"):
+            keras.saving.load_model(f"{SAVED}/{{name}}.keras")
+for module in pkgutil.walk_packages(uq.__path__, "{PACKAGE}."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+missing = sorted(set(keras.saving.get_custom_objects()) - set(known))
+wrong = [
+    name for name, item in known.items()
+    if not isinstance(item, type) and not item.load().__module__.startswith(item.module)
+]
+print(json.dumps([found, missing, wrong]))
 """
     done = fresh_process(code)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def loaded(fresh):
+    return fresh[0]
 
 
 def test_the_import_adds_nothing_to_that_of_keras(loaded):
@@ -177,7 +206,15 @@ def test_the_check_of_the_import_can_fail(loaded):
 def test_some_modules_are_loaded_on_first_use(loaded):
     (_, before), (_, after), _ = loaded
     assert not before
-    assert set(after) >= {*ON_FIRST_USE[:3], "unittest"}
+    names = ("callbacks", "doctor", "plotting", "testing")
+    assert set(after) >= {*(f"{PACKAGE}.{name}" for name in names), "unittest"}
+
+
+def test_some_modules_keep_their_registered_names_before_they_are_loaded(fresh):
+    """Or a saved file would not load after the import alone."""
+    _, missing, wrong = fresh
+    assert not missing
+    assert not wrong
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

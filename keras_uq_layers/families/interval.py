@@ -3,6 +3,7 @@ import numpy as np
 from keras import ops
 
 from keras_uq_layers import arguments
+from keras_uq_layers import families
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
 from keras_uq_layers._typing import Identifier
@@ -227,14 +228,11 @@ class Interval(Family):
 
 def _with_intervals(identifier: Identifier) -> Family:
     """The family of that name or object, if it gives intervals a probability."""
-    # This room's list of families holds `Interval` itself.
-    from keras_uq_layers import families
-
     family = families.get(identifier)
     if family.independent and _has_intervals(type(family)):
         return family
     names = ", ".join(
-        repr(cls.name) for cls in families._FAMILIES if _has_intervals(cls)
+        repr(cls.name) for cls in families.classes() if _has_intervals(cls)
     )
     raise arguments.error(
         "base", f"a family with a `log_interval_prob`: {names}", family

@@ -18,10 +18,12 @@ from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.normal_interval import log_mass_scaled
 from keras_uq_layers.numerics.normal_interval import nearest_to_centre
 from keras_uq_layers.numerics.normal_interval import normal_log_interval
+from keras_uq_layers.numerics.quadrature import gauss_legendre
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.registration import register
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
+# Nodes of the quadrature.
+_NODES = 48
 # Stands for an infinite bound in standardised units: all mass is inside, and
 # its square does not overflow.
 _FAR = 1e6
@@ -230,8 +232,7 @@ def moments(
     span = reach / (size + ops.sqrt(ops.square(smaller(size, 1e15)) + reach))
     left = larger(low - nearest, -span)
     right = smaller(high - nearest, span)
-    nodes = ops.convert_to_tensor(0.5 * (_NODES + 1.0), loc.dtype)
-    weights = ops.convert_to_tensor(_WEIGHTS, loc.dtype)
+    nodes, weights = gauss_legendre(_NODES, loc.dtype)
     steps = left[..., None] + (right - left)[..., None] * nodes
     density = weights * ops.exp(-steps * (nearest[..., None] + 0.5 * steps))
     density = density / ops.sum(density, axis=-1, keepdims=True)

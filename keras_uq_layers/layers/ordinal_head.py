@@ -1,5 +1,4 @@
 import math
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -133,6 +132,9 @@ class OrdinalHead(Head):
         """At a location of 0, all classes have the same probability."""
         below = np.arange(1, self.classes) / self.classes
         if self.link == "normal":
+            # Here, since this module of Python is slow to load.
+            from statistics import NormalDist
+
             return np.array([NormalDist().inv_cdf(p) for p in below])
         return np.log(below) - np.log1p(-below)
 

@@ -1,6 +1,5 @@
 """The regularised incomplete beta function, with gradients on any backend."""
 
-import numpy as np
 from keras import ops
 
 from keras_uq_layers._typing import Tensor
@@ -10,6 +9,7 @@ from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
 from keras_uq_layers.numerics.intervals import log1m_exp
+from keras_uq_layers.numerics.quadrature import gauss_legendre
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import deviance
 from keras_uq_layers.numerics.saddle_point import log1p_minus
@@ -22,7 +22,8 @@ _PAIRS = 64
 # With both parameters above this, the fraction converges slowly near the mean,
 # and the integrand is so smooth that a quadrature is exact.
 _LARGE = 500.0
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(48)
+# Nodes of the quadrature.
+_NODES = 48
 # The integral is cut off where the integrand has fallen by exp(-reach).
 _REACH = 45.0
 
@@ -206,8 +207,7 @@ def _integral(p: Tensor, q: Tensor, t: Tensor, rest: Tensor) -> Tensor:
     steepness = larger(slope, 0.0)
     root = ops.sqrt(ops.square(steepness) + 2.0 * _REACH * curvature)
     reach = ops.stop_gradient(smaller(2.0 * _REACH / (steepness + root), 1.0))
-    nodes = ops.convert_to_tensor(0.5 * (_NODES + 1.0), t.dtype)
-    weights = ops.convert_to_tensor(0.5 * _WEIGHTS, t.dtype)
+    nodes, weights = gauss_legendre(_NODES, t.dtype)
     steps = reach[..., None] * nodes
     p, q, odds, slope = (v[..., None] for v in (p, q, odds, slope))
     exponent = (p - 1.0) * log1p_minus(-steps) - slope * steps

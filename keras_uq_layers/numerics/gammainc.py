@@ -11,6 +11,7 @@ from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
 from keras_uq_layers.numerics.dtypes import widen
 from keras_uq_layers.numerics.intervals import log1m_exp
+from keras_uq_layers.numerics.quadrature import gauss_legendre
 from keras_uq_layers.numerics.saddle_point import HALF_LOG_TWO_PI
 from keras_uq_layers.numerics.saddle_point import deviance
 from keras_uq_layers.numerics.saddle_point import log1p_minus
@@ -21,7 +22,8 @@ _LARGE = 100.0
 _TERMS = 120
 # Terms of an alternating series at arguments of 1 and less.
 _FEW_TERMS = 20
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
+# Nodes of the quadrature.
+_NODES = 64
 # The integral is cut off where the integrand has fallen by exp(-reach).
 _REACH = 60.0
 
@@ -250,8 +252,7 @@ def _integral(a: Tensor, x: Tensor, upper: Tensor) -> Tensor:
     square = ops.square(rest) + twice * (2.0 * steepness + curvature)
     up = twice / (rest + ops.sqrt(square))
     reach = ops.where(upper, up, smaller(down, 1.0))
-    nodes = ops.convert_to_tensor(0.5 * (_NODES + 1.0), x.dtype)
-    weights = ops.convert_to_tensor(0.5 * _WEIGHTS, x.dtype)
+    nodes, weights = gauss_legendre(_NODES, x.dtype)
     steps = reach[..., None] * nodes
     exponent = (a - 1.0)[..., None] * log1p_minus(sign[..., None] * steps)
     exponent = exponent - slope[..., None] * steps

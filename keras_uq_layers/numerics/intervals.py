@@ -10,8 +10,10 @@ from keras_uq_layers.numerics.division import divide
 from keras_uq_layers.numerics.dtypes import finfo
 from keras_uq_layers.numerics.dtypes import larger
 from keras_uq_layers.numerics.dtypes import smaller
+from keras_uq_layers.numerics.quadrature import gauss_legendre
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(20)
+# Nodes of the quadrature.
+_NODES = 20
 # Of two tails with a smaller ratio, the difference of the logarithms is integrated.
 _NARROW = 0.1
 # exp(-100) is lost beside 1, also in float64.
@@ -88,8 +90,7 @@ def log_integral(log_density: Callable[[Tensor], Tensor], length: Tensor) -> Ten
     Returns:
         Tensor of the shape of `length`.
     """
-    nodes = ops.convert_to_tensor(0.5 * (_NODES + 1.0), length.dtype)
-    weights = ops.convert_to_tensor(0.5 * _WEIGHTS, length.dtype)
+    nodes, weights = gauss_legendre(_NODES, length.dtype)
     return log_sum(log_density(length[..., None] * nodes), weights) + ops.log(length)
 
 

@@ -23,7 +23,11 @@ from keras_uq_layers.families._parameterizations import PARAMETERIZATIONS
 from keras_uq_layers.numerics import widen
 
 HAVING = [
-    *(cls() for cls in families._BY_NAME.values() if cls.parameterizations),
+    *(
+        family
+        for family in map(families.get, families._BY_NAME)
+        if family.parameterizations
+    ),
     families.StudentT(df=4.0),
 ]
 each_family = pytest.mark.parametrize("family", HAVING, ids=repr)
