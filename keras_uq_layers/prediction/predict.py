@@ -37,6 +37,8 @@ from keras_uq_layers.reading import family_of
 _CACHE = "_uq_predict_cache"
 _CACHED_SAMPLERS = 8
 _DEFAULT_SAMPLES = 100
+# What is kept of the params of all passes.
+Summary = Callable[[Tensor], dict[str, Tensor]]
 # Rows on which a model is tried before the first prediction.
 _TRIED_ROWS = 8
 
@@ -186,16 +188,19 @@ def predict(
             one.variance(ops.ones((1, tensor.shape[-1])))
     if samples is not None and samples > 1 and not plan.random:
         _warn_of_no_randomness(model, samples)
-    passes = samples or _DEFAULT_SAMPLES
-    with _sampler(model, passes, plan, read_by, keep_samples) as sampler:
+    passes = (samples or _DEFAULT_SAMPLES) if plan.random else 1
+    if arrays and batch_size is None:
+        width = sum(tensor.shape[-1] for tensor in emitted)
+        batch_size = rows_at_a_time(model, passes, width)
+    fits = arrays and _rows(x) <= (batch_size or 0)
+    one_batch = fits and steps is None and callbacks is None
+    keep: Summary = _as_they_are if one_batch else _batch_first
+    summaries = [keep if keep_samples else _moments_of(family) for family in read_by]
+    key = (passes, id(plan), read_by, keep_samples, one_batch)
+    with _sampler(model, passes, plan, summaries, key) as sampler:
         sampler.seed(random.randint(0, 2**31 - 1) if seed is None else seed)
-        passes = sampler.samples
-        if arrays and batch_size is None:
-            width = sum(tensor.shape[-1] for tensor in emitted)
-            batch_size = rows_at_a_time(model, passes, width)
-        fits = arrays and _rows(x) <= (batch_size or 0)
-        if fits and steps is None and callbacks is None:
-            # One batch: Keras takes tens of milliseconds to set up its pipeline.
+        if one_batch:
+            # Keras takes tens of milliseconds to set up its pipeline.
             found = sampler.predict_on_batch(_in_float_type(x))
         else:
             found = sampler.predict(
@@ -376,24 +381,20 @@ def _sampler(
     model: keras.Model,
     samples: int,
     plan: Plan,
-    read_by: tuple[Family, ...],
-    keep_samples: bool,
+    summaries: list[Summary],
+    key: tuple,
 ) -> Iterator[Sampler]:
-    """Lends a sampler of this model, of an earlier call where one is free.
+    """Lends a sampler of this model, of an earlier call with this key if one is free.
 
     Threads that predict at once have a sampler each, since it holds the seeds.
     """
     cache = _cache_of(model)
-    key = (samples, id(plan), read_by, keep_samples)
     with cache.lock:
         free = [sampler for used_for, sampler in cache.samplers if used_for == key]
         if free:
             sampler = free[-1]
             cache.samplers.remove((key, sampler))
     if not free:
-        summaries = [
-            _batch_first if keep_samples else _moments_of(family) for family in read_by
-        ]
         sampler = Sampler(model, samples, plan, summaries)
     yield sampler
     with cache.lock:
@@ -424,10 +425,16 @@ def _cache_of(model: keras.Model) -> _Cache:
 
 
 def _batch_first(params: Tensor) -> dict[str, Tensor]:
-    return {"samples": ops.swapaxes(params, 0, 1)}
+    """Params in the layout in which Keras joins batches."""
+    return {"batch_first": ops.swapaxes(params, 0, 1)}
 
 
-def _moments_of(family: Family) -> Callable[[Tensor], dict[str, Tensor]]:
+def _as_they_are(params: Tensor) -> dict[str, Tensor]:
+    """Params of the only batch: two transpositions less."""
+    return {"passes_first": params}
+
+
+def _moments_of(family: Family) -> Summary:
     def summary(params):
         parts = mixture.total_variance(family.mean(params), family.variance(params))
         found = dict(zip(("mean", "aleatoric", "epistemic"), parts, strict=True))
@@ -441,8 +448,12 @@ def _moments_of(family: Family) -> Callable[[Tensor], dict[str, Tensor]]:
 def _prediction(
     output: dict[str, Tensor], unknown: np.ndarray, family: Family
 ) -> Prediction:
-    passes = np.array(np.swapaxes(output["samples"], 0, 1))
-    passes[:, unknown] = np.nan
+    if "passes_first" in output:
+        passes = output["passes_first"]
+    else:
+        passes = np.array(np.swapaxes(output["batch_first"], 0, 1))
+    if unknown.any():
+        passes[:, unknown] = np.nan
     kind = ClassPrediction if isinstance(family, ClassFamily) else Prediction
     return kind(passes, family)
 

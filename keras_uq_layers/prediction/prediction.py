@@ -88,8 +88,9 @@ class Prediction(Moments):
         self.passes = shape[0]
         flat = self.samples.reshape(shape[0], -1, shape[-1])
         self._known = mixture.known(self.family, flat).reshape(shape[1:-1])
+        lost = ~self._known
         # A row of NaN alone is an example without an input.
-        lost = ~self._known & ~np.isnan(self.samples).all(axis=(0, -1))
+        lost[lost] = ~np.isnan(self.samples[:, lost]).all(axis=(0, -1))
         mixture.warn_of_rows(lost, self.family, stacklevel=3)
 
     @functools.cached_property
