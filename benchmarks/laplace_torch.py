@@ -33,8 +33,8 @@ import keras_uq_layers as uq
 
 INPUTS, HIDDEN, UNITS, ROWS = 3, 5, 4, 60
 # Of the network that is timed.
-LARGE = {"inputs": 64, "hidden": 256, "units": 10}
-LARGE_ROWS, LARGE_BATCH, SAMPLES = 4096, 512, 100
+LARGE = {"inputs": 64, "hidden": 64, "units": 10}
+LARGE_ROWS, LARGE_BATCH, SAMPLES = 2048, 512, 100
 PRECISION, NOISE = 0.7, 0.4
 STRUCTURES = {"full": "full", "kronecker": "kron", "diagonal": "diag"}
 # Of the flat weights: PyTorch has units first, then inputs.

@@ -43,8 +43,7 @@ SHORTEST = 0.01
 def timed(functions, seconds):
     """The times of `timing.interleaved`, with the rounds that fit into `seconds`."""
     for function in functions:
-        function()
-        function()
+        function()  # compiles
     start = time.perf_counter()
     for function in functions:
         function()
@@ -65,10 +64,7 @@ def measure(case, seconds):
         for what, kind in kinds.items():
             chosen = [v for v in variants if getattr(v, kind)]
             times = timed([getattr(v, kind) for v in chosen], seconds)
-            name = case.name
-            if kind == "predict":
-                name += f", {case.samples} passes"
-            yield Block(name, what, backend.BASE, chosen, times)
+            yield Block(case.name, what, backend.BASE, chosen, times)
 
 
 def versions():
@@ -94,7 +90,8 @@ def main(arguments=None):
         for block in measure(case, options.seconds):
             blocks.append(block)
             print("\n".join(block.lines()), flush=True)
-        path.write_text(markdown(records.header(versions()), blocks))
+        in_order = sorted(blocks, key=lambda block: list(CASES).index(block.case))
+        path.write_text(markdown(records.header(versions()), in_order))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import keras_uq_layers as uq
 
 # The KL enters the loss with the weight 1 / ROWS.
 ROWS = 5000
+SAMPLES = 100
 RATE = 1e-3
 SHARED, LOCAL, FLIPOUT = "shared sample", "local", "flipout"
 PLAIN, PRODUCTS = "plain", "products"
@@ -43,7 +44,7 @@ class Case:
     features: int
     units: tuple[int, ...]
     filters: tuple[int, ...] = ()
-    samples: int = 100
+    samples: int = SAMPLES
 
     @property
     def name(self):
@@ -103,12 +104,12 @@ _SIZES = {
     "2 x 1024": (1024, (1024,) * 2, ()),
     "convolutions of 16 and 32, 10 units": (1, (10,), (16, 32)),
 }
-# 100 passes would take seconds and fill a gigabyte.
-_FEWER_SAMPLES = {("2 x 1024", 512): 10}
+# More passes of these would take seconds.
+FEWER_SAMPLES = {"2 x 512": 20, "2 x 1024": 10}
 CASES = {
     case.name: case
     for case in (
-        Case(network, batch, *sizes, samples=_FEWER_SAMPLES.get((network, batch), 100))
+        Case(network, batch, *sizes, samples=FEWER_SAMPLES.get(network, SAMPLES))
         for network, sizes in _SIZES.items()
         for batch in (32, 512)
     )

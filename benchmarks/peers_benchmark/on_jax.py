@@ -23,7 +23,6 @@ from peers_benchmark.cases import model_of
 from peers_benchmark.cases import our_predict
 from peers_benchmark.cases import peer
 from peers_benchmark.cases import size
-from peers_benchmark.cases import train_on_batch
 
 MODES = {"compiled": None}
 BASE = "JAX", "by hand"
@@ -54,9 +53,6 @@ def variants(case, _):
         if estimator in (PLAIN, SHARED):
             predict = stateless_passes(model, x, case.samples)
         yield Variant("JAX, Keras layers", layers, estimator, trained, step, predict)
-        model = model_of(case, estimator)
-        step = train_on_batch(model, x, y)
-        yield Variant("train_on_batch", layers, estimator, trained, step)
     predict = our_predict(model, x, case.samples)
     yield Variant("uq.predict", "keras_uq_layers", "any", 0, predict=predict)
 

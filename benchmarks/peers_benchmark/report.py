@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 from timing import ratio
 
+from peers_benchmark.cases import FEWER_SAMPLES
 from peers_benchmark.cases import PLAIN
 from peers_benchmark.cases import PRODUCTS
+from peers_benchmark.cases import SAMPLES
 from peers_benchmark.cases import Variant
 
 OURS = "keras_uq_layers"
@@ -94,6 +96,7 @@ def summary(blocks):
 
 
 def markdown(header, blocks):
+    fewer = (f"{passes} with {name} units" for name, passes in FEWER_SAMPLES.items())
     return "\n".join(
         [
             header,
@@ -102,7 +105,7 @@ def markdown(header, blocks):
             "",
             f"A cell: our time in times `{blocks[0].base[1]}`; in times the fastest",
             "peer with that estimator, in predictions with any, and its name. Medians",
-            "and quartiles.",
+            f"and quartiles. A prediction makes {SAMPLES} passes, {', '.join(fewer)}.",
             *summary(blocks),
             "",
             "## All variants",
