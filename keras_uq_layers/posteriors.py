@@ -146,12 +146,17 @@ class Posterior(WeightDistribution):
 
     def unpack(self, flat: Tensor) -> dict[str, Tensor]:
         """Splits a flat tensor `(n,)` into a dict of the layer's weights."""
-        weights, start = {}, 0
-        for name, weight in self.mean_weights.items():
-            stop = start + math.prod(weight.shape)
-            weights[name] = ops.reshape(flat[start:stop], weight.shape)
-            start = stop
-        return weights
+        # One split and no slices: the gradient of it is one concatenation, that of a
+        # slice is as long as the whole vector.
+        sizes = [math.prod(weight.shape) for weight in self.mean_weights.values()]
+        ends = [int(end) for end in np.cumsum(sizes[:-1])]
+        parts = ops.split(flat, ends) if ends else [flat]
+        return {
+            name: ops.reshape(part, weight.shape)
+            for (name, weight), part in zip(
+                self.mean_weights.items(), parts, strict=True
+            )
+        }
 
     @property
     def mean(self) -> dict[str, Array]:

@@ -3,6 +3,7 @@
 import math
 import numbers
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 from typing import Self
 
@@ -114,7 +115,7 @@ class Prior(WeightDistribution):
         loc: Tensor,
         scale: Tensor,
         draw: Tensor | None,
-        weight: str | None = None,
+        weights: Sequence[str] = (),
     ) -> Tensor:
         """KL of independent normals to this prior, in nats: a scalar.
 
@@ -122,12 +123,13 @@ class Prior(WeightDistribution):
             loc: Posterior means, a tensor of any shape.
             scale: Marginal posterior standard deviations, of that shape.
             draw: A draw from the posterior where `needs_draw`, else None.
-            weight: Name of the weight in the layer, where the prior's loc is
-                not a number.
+            weights: Names of the weights in the layer that form a flat `loc`,
+                where the prior's loc is not a number.
         """
         center: Any = self.loc
-        if weight in self._locs:
-            center = ops.convert_to_tensor(self._locs[weight])
+        if self._locs:
+            centers = [ops.reshape(self._locs[name], (-1,)) for name in weights]
+            center = ops.concatenate(centers)
         elif isinstance(center, float) and center == 0.0:
             return self.centered_kl(loc, scale, draw)
         shifted = None if draw is None else draw - center
@@ -238,9 +240,9 @@ class NormalPrior(Prior):
         # before the sum: where posterior and prior agree, each is exactly 0.
         prior_scale = self.scale
         log = ops.log if self.trainable_scale else math.log
-        inverse, offset = 1.0 / prior_scale, log(prior_scale) - 0.5
-        squares = ops.square(loc * inverse) + ops.square(scale * inverse)
-        return ops.sum(0.5 * squares - ops.log(scale) + offset)
+        half, offset = 0.5 / (prior_scale * prior_scale), log(prior_scale) - 0.5
+        squares = ops.square(loc) + ops.square(scale)
+        return ops.sum(half * squares - ops.log(scale) + offset)
 
     def get_config(self) -> Config:
         return {

@@ -1,6 +1,7 @@
 """The random weights of one layer: a posterior, its priors and the KL."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
 
 import keras
 from keras import ops
@@ -87,15 +88,23 @@ class RandomWeights:
     def kl(self) -> Tensor:
         """KL divergence from the posterior to the priors, in nats: a scalar."""
         posterior = self.posterior
-        scales = posterior.unpack(posterior.marginal_scale())
+        scales = posterior.marginal_scale()
         draws = self.draw(stream=-1) if len(self.generators) > 1 else {}
         # The priors are independent. So the KL is the sum over the single
         # weights plus the correlation between them.
         kl = posterior.total_correlation()
-        for name, weight in posterior.mean_weights.items():
-            mean = ops.cast(weight, scales[name].dtype)
-            kl = kl + self._prior_of(name).kl(
-                mean, scales[name], draws.get(name), weight=name
+        for prior in self.priors.values():
+            means = self._of(prior)
+            if not means:
+                continue
+            of_prior = scales
+            if len(means) < len(posterior.mean_weights):
+                of_prior = _flat(posterior.unpack(scales), means)
+            kl = kl + prior.kl(
+                ops.cast(_flat(means, means), scales.dtype),
+                of_prior,
+                _flat(draws, means) if draws else None,
+                weights=list(means),
             )
         return kl
 
@@ -115,3 +124,8 @@ class RandomWeights:
             seed=self.generators[stream],
         )
         return self.posterior.unpack(self.posterior.perturbation(noise))
+
+
+def _flat(weights: dict[str, Tensor], names: Iterable[str]) -> Tensor:
+    """The weights of these names as one vector: few calls for many weights."""
+    return ops.concatenate([ops.reshape(weights[name], (-1,)) for name in names])
