@@ -16,9 +16,11 @@ from keras import tree
 from keras_uq_layers import _keras
 from keras_uq_layers._typing import Tensor
 
-# Rows of a batch are chosen so that the widest activation of one pass has
-# at most this many entries (16 MB in float32), as have the params of a batch.
+# Rows of a batch are chosen so that the widest activation of one pass has at most
+# this many entries (16 MB in float32), and the params of all passes this many
+# (64 MB): each batch draws all weights again.
 _ENTRIES = 2**22
+_PARAMS = 2**24
 _MOST_ROWS = 8192
 _ROWS_OF_UNKNOWN_MODELS = 256
 
@@ -272,7 +274,7 @@ def rows_at_a_time(model: keras.Model, samples: int, params_size: int) -> int:
 
     The loop over the passes costs about the same for few rows as for
     thousands, so that batches should be large; yet an activation should not
-    have more than 2^22 entries, nor the params of all passes together.
+    have more than 2^22 entries, nor the params of all passes more than 2^24.
     """
     widths = [
         math.prod(n for n in shape[1:] if n)
@@ -282,5 +284,5 @@ def rows_at_a_time(model: keras.Model, samples: int, params_size: int) -> int:
     ]
     if not widths:
         return _ROWS_OF_UNKNOWN_MODELS
-    rows = _ENTRIES // max(1, *widths, samples * params_size)
+    rows = min(_ENTRIES // max(widths), _PARAMS // max(1, samples * params_size))
     return max(1, min(_MOST_ROWS, rows))
