@@ -62,7 +62,6 @@ SLOW = (
     "test_export.py",
     "test_precision.py",
     "test_saved_files.py",
-    "test_structure.py::test_no_tensorflow",
     "test_structure.py::test_the_check_of_the_import",
     "test_structure.py::test_the_import_adds",
     "test_structure.py::test_some_modules",

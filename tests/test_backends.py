@@ -96,7 +96,7 @@ def test_the_tests(backend):
 
 @each_other_backend
 def test_without_tensorflow(backend):
-    """Neither this package nor Keras needs it there."""
+    """Neither this package nor Keras needs it there, and our import does not ask."""
     run(backend, HERE / "without_tensorflow.py")
 
 

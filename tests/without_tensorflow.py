@@ -6,15 +6,18 @@ Run by `test_backends.py` in a process of its own, on another backend.
 import sys
 import tempfile
 
+asked = []
+
 
 class Without:
-    """A finder of modules that does not find TensorFlow."""
+    """A finder of modules that does not find TensorFlow, and notes each request."""
 
     def __init__(self, finder):
         self.finder = finder
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("tensorflow", "tensorflow_probability"):
+            asked.append(name)
             return None
         return self.finder.find_spec(name, path, target)
 
@@ -27,7 +30,10 @@ sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
+asked.clear()  # Keras may ask for it
 import keras_uq_layers as uq  # noqa: E402
+
+assert not asked, "the import of this package asks for TensorFlow"
 
 x = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
 y = x[:, :1]
@@ -62,6 +68,7 @@ try:
     uq.to_tfp([[0.0, 1.0]], "normal")
 except ImportError as error:
     assert "`to_tfp` needs TensorFlow Probability" in str(error)  # noqa: PT017
+    assert asked  # a request is noted
 else:
     raise AssertionError("TensorFlow was not blocked")
 assert not {"tensorflow", "tensorflow_probability"} & set(sys.modules)
