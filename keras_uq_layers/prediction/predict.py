@@ -125,8 +125,9 @@ def predict(
         samples: Number of passes, a positive integer. None: 100 for a model
             that is random, else 1. A number above 1 for a model without
             randomness, which runs once all the same, is warned of.
-        batch_size: Rows at a time. None: up to 8192, fewer where activations
-            are large, 256 where their sizes are not known. Only for arrays.
+        batch_size: Rows at a time. None: up to 8192, fewer where activations or
+            the params of all passes are large, 256 where the sizes of activations
+            are not known. Only for arrays.
         seed: Integer seed of the passes. None: a new one each time. As any
             seed here, it stands for the same draws on one backend, and for
             others on another: their generators differ.

@@ -15,6 +15,7 @@ from small_models import normal_model
 from small_models import predict
 
 import keras_uq_layers as uq
+from keras_uq_layers.prediction.sampler import rows_at_a_time
 
 JAX = keras.backend.backend() == "jax"
 
@@ -37,6 +38,16 @@ def test_batch_size_does_not_matter_for_random_weights(batch_size):
         rtol=1e-5,
         atol=1e-6,
     )
+
+
+def test_a_batch_has_the_rows_that_memory_holds():
+    """2^22 numbers of an activation, 2^24 of the params of all passes."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1000)])
+    assert rows_at_a_time(model, samples=1, params_size=2) == 2**22 // 1000
+    assert rows_at_a_time(model, samples=10_000, params_size=2) == 2**24 // 20_000
+    assert rows_at_a_time(model, samples=10**9, params_size=2) == 1
+    small = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    assert rows_at_a_time(small, samples=1, params_size=2) == 8192
 
 
 def test_a_longer_run_starts_like_a_shorter_one():
