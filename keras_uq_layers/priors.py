@@ -237,7 +237,7 @@ class NormalPrior(Prior):
     def centered_kl(self, loc: Tensor, scale: Tensor, draw: Tensor | None) -> Tensor:
         # `sum(normal_kl(loc, scale, 0, prior_scale))` in fewer passes over the
         # weights, of which a layer may have millions. The terms are added
-        # before the sum: where posterior and prior agree, each is exactly 0.
+        # before the sum: where posterior and prior agree, each is 0 up to rounding.
         prior_scale = self.scale
         log = ops.log if self.trainable_scale else math.log
         half, offset = 0.5 / (prior_scale * prior_scale), log(prior_scale) - 0.5
