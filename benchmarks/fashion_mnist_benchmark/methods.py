@@ -360,7 +360,7 @@ METHODS = {
         "large, deterministic", [Recipe(deterministic, {"padding": LARGE})]
     ),
     "large_annealed": Method(
-        "large, `MCDropout`, annealed", with_dropout((0.2,), LARGE)
+        "large, `MCDropout`, annealed", with_dropout((0.2, 0.35), LARGE)
     ),
     "large_best_single": Method(
         "large, best single network", at_best("large_annealed")
