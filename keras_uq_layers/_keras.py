@@ -23,6 +23,7 @@ import keras
 # ends, if the cell is an instance of this class. Seen in Keras 3.15.
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell as DropoutRNNCell
 
+from keras_uq_layers._typing import Seed
 from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
 
@@ -294,6 +295,12 @@ def random_module() -> ModuleType:
     from keras.src import backend
 
     return backend.random
+
+
+def tensorflow_seed(seed: Seed) -> Tensor:
+    """The seed that `keras.random` gives to TensorFlow. Seen in Keras 3.15."""
+    module = random_module()
+    return module._cast_seed(module.draw_seed(seed))
 
 
 def crossentropies() -> Iterator[tuple[ModuleType, str]]:

@@ -109,6 +109,7 @@ def test_few_files_look_at_the_backend():
     }
     assert users == {
         "_keras.py",  # whether code is traced
+        "_random.py",  # the generators of TensorFlow
         "numerics/special.py",  # functions that keras.ops lacks
         "numerics/division.py",  # the quotient rule of JAX
         "layers/_seeding.py",  # the replicas of TensorFlow
@@ -129,7 +130,7 @@ def fresh_process(code):
 
 # The rooms that a layer uses.
 LAYERS = {
-    "numerics", "families", "posteriors", "priors", "_weight_distribution",
+    "_random", "numerics", "families", "posteriors", "priors", "_weight_distribution",
     "constraints", "layers", "batches",
 }  # fmt: skip
 ON_FIRST_USE = [

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_uq_layers import _random
 from keras_uq_layers import arguments
 from keras_uq_layers import registration
 from keras_uq_layers._typing import Array
@@ -645,7 +646,7 @@ class Family:
         """
         # The quantile of 0 may be infinite.
         smallest = float(finfo(dtype).tiny)
-        return keras.random.uniform(shape, minval=smallest, dtype=dtype, seed=seed)
+        return _random.uniform(shape, smallest, dtype, seed)
 
     def sample(
         self,

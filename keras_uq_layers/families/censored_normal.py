@@ -1,9 +1,9 @@
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
+from keras_uq_layers import _random
 from keras_uq_layers import numerics
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Seed
@@ -183,7 +183,7 @@ class CensoredNormal(BoundedNormal):
     def draw_noise(
         self, shape: Shape, seed: Seed = None, dtype: str = "float32"
     ) -> Tensor:
-        return keras.random.normal(shape, dtype=dtype, seed=seed)
+        return _random.normal(shape, dtype, seed)
 
     def sample_from_noise(self, noise: Tensor, params: Tensor) -> Tensor:
         loc, scale = self.split(params)

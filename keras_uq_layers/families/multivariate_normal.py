@@ -1,9 +1,9 @@
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
+from keras_uq_layers import _random
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Seed
 from keras_uq_layers._typing import Shape
@@ -206,7 +206,7 @@ class MultivariateNormal(Family):
     def draw_noise(
         self, shape: Shape, seed: Seed = None, dtype: str = "float32"
     ) -> Tensor:
-        return keras.random.normal(shape, dtype=dtype, seed=seed)
+        return _random.normal(shape, dtype, seed)
 
     def sample_from_noise(self, noise: Tensor, params: Tensor) -> Tensor:
         loc, _, _ = self.split(params)

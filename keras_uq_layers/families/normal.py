@@ -1,8 +1,8 @@
 import math
 
-import keras
 from keras import ops
 
+from keras_uq_layers import _random
 from keras_uq_layers import numerics
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Seed
@@ -84,7 +84,7 @@ class Normal(LocationScale):
     def draw_noise(
         self, shape: Shape, seed: Seed = None, dtype: str = "float32"
     ) -> Tensor:
-        return keras.random.normal(shape, dtype=dtype, seed=seed)
+        return _random.normal(shape, dtype, seed)
 
     def sample_from_noise(self, noise: Tensor, params: Tensor) -> Tensor:
         loc, scale = self.split(params)

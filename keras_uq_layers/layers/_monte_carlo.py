@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_uq_layers import _random
 from keras_uq_layers import arguments
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
@@ -38,11 +39,11 @@ class MonteCarloDropout(SavedSeeds):
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         if self.rate == 0:
             return inputs
-        return keras.random.dropout(
+        return _random.dropout(
             inputs,
             self.rate,
-            noise_shape=self._noise_shape(inputs),
-            seed=self.seed_generator.per_example(),
+            self._noise_shape(inputs),
+            self.seed_generator.per_example(),
         )
 
     def _noise_shape(self, inputs: Tensor) -> tuple:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import keras
 from keras import ops
 
+from keras_uq_layers import _random
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.layers._kl import KLRegularizer
 from keras_uq_layers.layers._seeding import SeedGenerator
@@ -118,10 +119,10 @@ class RandomWeights:
 
     def perturbation(self, stream: int = 0) -> dict[str, Tensor]:
         """One draw less the means: dict from name to tensor."""
-        noise = keras.random.normal(
+        noise = _random.normal(
             (self.posterior.noise_size,),
-            dtype=keras.backend.standardize_dtype(self.kl_weight.dtype),
-            seed=self.generators[stream],
+            keras.backend.standardize_dtype(self.kl_weight.dtype),
+            self.generators[stream],
         )
         return self.posterior.unpack(self.posterior.perturbation(noise))
 

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_uq_layers import _random
 from keras_uq_layers import arguments
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
@@ -172,15 +173,13 @@ class VariationalLayer(SavedSeeds):
         axis = self._channel_axis
         sizes = inputs.shape[axis], outputs.shape[axis]
         # Random numbers cost more than arithmetic. So one word gives 16 signs.
-        words = keras.random.randint(
+        words = _random.integers(
             (ops.shape(inputs)[0], -(-sum(sizes) // _BITS), 1),
-            0,
             2**_BITS,
-            dtype="int32",
-            seed=self.seed_generators[0].per_example(),
+            self.seed_generators[0].per_example(),
         )
-        masks = ops.convert_to_tensor([2**i for i in range(_BITS)], dtype="int32")
-        signs = self._cast(ops.where(ops.bitwise_and(words, masks) > 0, 1.0, -1.0))
+        bits = ops.bitwise_and(ops.right_shift(words, ops.arange(_BITS)), 1)
+        signs = self._cast(2 * bits - 1)
         signs = ops.reshape(signs, (ops.shape(signs)[0], signs.shape[1] * _BITS))
 
         def spread(signs):
@@ -199,10 +198,10 @@ class VariationalLayer(SavedSeeds):
         variance = self._linear(ops.square(wide), ops.square(scale["kernel"]))
         if "bias" in scale:
             variance = self._add_bias(variance, ops.square(scale["bias"]))
-        noise = keras.random.normal(
+        noise = _random.normal(
             ops.shape(outputs),
-            dtype=keras.backend.standardize_dtype(variance.dtype),
-            seed=self.seed_generators[0].per_example(),
+            keras.backend.standardize_dtype(variance.dtype),
+            self.seed_generators[0].per_example(),
         )
         # An input of zeros without a random bias has no variance; the root
         # has an infinite gradient there.

@@ -4,6 +4,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_uq_layers import _random
 from keras_uq_layers import arguments
 from keras_uq_layers._typing import Array
 from keras_uq_layers._typing import Config
@@ -144,11 +145,11 @@ class ConcreteDropout(SavedSeeds, keras.layers.Wrapper):
     def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         logit = ops.convert_to_tensor(self.rate_logit)
         smallest = float(finfo(logit.dtype).tiny)  # log(0) is not finite
-        uniform = keras.random.uniform(
+        uniform = _random.uniform(
             self._noise_shape(inputs),
-            minval=smallest,
-            dtype=keras.backend.standardize_dtype(logit.dtype),
-            seed=self.seed_generator.per_example(),
+            smallest,
+            keras.backend.standardize_dtype(logit.dtype),
+            self.seed_generator.per_example(),
         )
         dropped = logit + ops.log(uniform) - ops.log1p(-uniform)
         if training:

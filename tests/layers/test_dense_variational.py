@@ -16,6 +16,7 @@ from random_weights import randomize
 from random_weights import tensorflow_only
 
 import keras_uq_layers as uq
+from keras_uq_layers import _random
 from keras_uq_layers.numerics import normal_log_prob
 
 RNG = np.random.default_rng(0)
@@ -308,9 +309,7 @@ def test_outputs_of_tfp_layers_with_the_same_noise(estimator, monkeypatch):
         for n in (4, 3)
     }
     monkeypatch.setattr(
-        keras.random,
-        "normal",
-        lambda shape, **kwargs: tf.reshape(noise, shape),
+        _random, "normal", lambda shape, dtype, seed: tf.reshape(noise, shape)
     )
     monkeypatch.setattr(layer, "_signs", lambda *_: (signs[4], signs[3]))
     monkeypatch.setattr(

@@ -1,0 +1,124 @@
+"""Random numbers: those of `keras.random`, but for what is slow on a CPU.
+
+Two things are, both with TensorFlow:
+
+- Where XLA compiles for a CPU, Philox, the usual generator, takes tens of times as long
+  as in a graph without XLA. There these functions take the other generator of
+  TensorFlow, Threefry, which is that of JAX.
+- Normal numbers take one and a half times as long as the Box-Muller transform of as
+  many uniform numbers, in operations on whole tensors.
+
+On accelerators and other backends these are the functions of `keras.random`.
+"""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_uq_layers import _keras
+from keras_uq_layers._typing import Seed
+from keras_uq_layers._typing import Shape
+from keras_uq_layers._typing import Tensor
+from keras_uq_layers.numerics import at_least_float32
+
+
+def normal(shape: Shape, dtype: str, seed: Seed) -> Tensor:
+    """Standard normal numbers."""
+    if not _is_tensorflow_on_cpu():
+        return keras.random.normal(shape, dtype=dtype, seed=seed)
+    size: Any = math.prod(shape)  # a tensor where an axis has no static length
+    # Half precision has so few uniform numbers that none gives a normal one above 4.
+    wide = at_least_float32(dtype)
+    first, second = ops.unstack(uniform((2, (size + 1) // 2), 0.0, wide, seed))
+    # Box & Muller, 1958, doi:10.1214/aoms/1177706645
+    radius = ops.sqrt(-2.0 * ops.log(1.0 - first))  # uniform numbers may be 0, not 1
+    angle = 2.0 * math.pi * second
+    pairs = ops.stack([radius * ops.cos(angle), radius * ops.sin(angle)])
+    return ops.cast(ops.reshape(ops.reshape(pairs, (-1,))[:size], shape), dtype)
+
+
+def uniform(shape: Shape, minval: float, dtype: str, seed: Seed) -> Tensor:
+    """Uniform numbers from `minval` to 1, without 1."""
+    if not _xla_compiles_for_cpu():
+        return keras.random.uniform(shape, minval=minval, dtype=dtype, seed=seed)
+    import tensorflow as tf
+
+    return tf.random.stateless_uniform(
+        shape,
+        _keras.tensorflow_seed(seed),
+        minval=tf.cast(minval, dtype),
+        maxval=tf.cast(1.0, dtype),
+        dtype=dtype,
+        alg="threefry",
+    )
+
+
+def integers(shape: Shape, maxval: int, seed: Seed) -> Tensor:
+    """Integers from 0 to `maxval - 1`, all equally likely, of dtype int32."""
+    if not _xla_compiles_for_cpu():
+        return keras.random.randint(shape, 0, maxval, dtype="int32", seed=seed)
+    import tensorflow as tf
+
+    return tf.random.stateless_uniform(
+        shape,
+        _keras.tensorflow_seed(seed),
+        minval=0,
+        maxval=maxval,
+        dtype="int32",
+        alg="threefry",
+    )
+
+
+def dropout(inputs: Tensor, rate: float, noise_shape: Shape, seed: Seed) -> Tensor:
+    """Inputs of which a share is 0; the others are divided by `1 - rate`.
+
+    Args:
+        inputs: A tensor.
+        rate: The share, inside (0, 1).
+        noise_shape: Shape of the mask; None is the size of that axis of `inputs`.
+        seed: A seed.
+    """
+    if not _xla_compiles_for_cpu():
+        return keras.random.dropout(inputs, rate, noise_shape=noise_shape, seed=seed)
+    import tensorflow as tf
+
+    sizes = zip(noise_shape, ops.shape(inputs), strict=True)
+    return tf.nn.experimental.stateless_dropout(
+        inputs,
+        rate=rate,
+        noise_shape=[own if size is None else size for size, own in sizes],
+        seed=_keras.tensorflow_seed(seed),
+        rng_alg="threefry",
+    )
+
+
+def _is_tensorflow_on_cpu() -> bool:
+    """Whether the backend is TensorFlow, on a machine without an accelerator."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices()
+    return all(device.device_type == "CPU" for device in devices)
+
+
+def _xla_compiles_for_cpu() -> bool:
+    """Whether this is the trace of a TensorFlow function that XLA compiles for a CPU.
+
+    TensorFlow 2.21 has no public function that says so. If this one moves, the answer
+    is no, and draws are slow there.
+    """
+    if not _is_tensorflow_on_cpu():
+        return False
+    import tensorflow as tf
+
+    if tf.executing_eagerly():
+        return False
+    try:
+        from tensorflow.python.ops import control_flow_util
+    except ImportError:
+        return False
+    graph = tf.compat.v1.get_default_graph()
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
