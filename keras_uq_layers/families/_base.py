@@ -726,7 +726,8 @@ class Family:
         Read from the attributes that have the names of the arguments of the
         constructor. Override it where an argument is kept in another form.
         """
-        names = inspect.signature(type(self)).parameters
+        # mypy takes the `__hash__` of the objects for that of their class.
+        names = _argument_names(type(self))  # type: ignore[arg-type]
         return {name: getattr(self, name) for name in names}
 
     @classmethod
@@ -763,6 +764,12 @@ class Family:
         return NotImplementedError(
             f"The family {self.name!r} does not implement `{method}`."
         )
+
+
+@functools.cache
+def _argument_names(kind: type[Family]) -> tuple[str, ...]:
+    """Of its constructor; a family is hashed, hence asked, many times a prediction."""
+    return tuple(inspect.signature(kind).parameters)
 
 
 @functools.lru_cache(maxsize=64)
