@@ -5,8 +5,8 @@ Two things are, both with TensorFlow:
 - Where XLA compiles for a CPU, Philox, the usual generator, takes tens of times as long
   as in a graph without XLA. There these functions take the other generator of
   TensorFlow, Threefry, which is that of JAX.
-- Normal numbers take one and a half times as long as the Box-Muller transform of as
-  many uniform numbers, in operations on whole tensors.
+- Many normal numbers take up to one and a half times as long as the Box-Muller
+  transform of as many uniform numbers, in operations on whole tensors.
 
 On accelerators and other backends these are the functions of `keras.random`.
 """
@@ -23,12 +23,16 @@ from keras_uq_layers._typing import Shape
 from keras_uq_layers._typing import Tensor
 from keras_uq_layers.numerics import at_least_float32
 
+# So many normal numbers cost as much in one operation as by the transform.
+_FEW = 1000
+
 
 def normal(shape: Shape, dtype: str, seed: Seed) -> Tensor:
     """Standard normal numbers."""
-    if not _is_tensorflow_on_cpu():
-        return keras.random.normal(shape, dtype=dtype, seed=seed)
     size: Any = math.prod(shape)  # a tensor where an axis has no static length
+    few = isinstance(size, int) and size < _FEW and not _xla_compiles_for_cpu()
+    if few or not _is_tensorflow_on_cpu():
+        return keras.random.normal(shape, dtype=dtype, seed=seed)
     # Half precision has so few uniform numbers that none gives a normal one above 4.
     wide = at_least_float32(dtype)
     first, second = ops.unstack(uniform((2, (size + 1) // 2), 0.0, wide, seed))

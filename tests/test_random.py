@@ -100,6 +100,14 @@ def test_normal_numbers_of_each_dtype(draw, dtype):
     assert abs(one).max() > 3.9
 
 
+@tensorflow_only
+def test_few_normal_numbers_are_those_of_keras():
+    """Most layers of a test or a tutorial have fewer than a thousand weights."""
+    drawn = _random.normal((300, 3), "float32", 5)
+    expected = keras.random.normal((300, 3), seed=5)
+    np.testing.assert_array_equal(drawn, expected)
+
+
 def test_no_normal_number_is_infinite(monkeypatch):
     """The smallest and the largest uniform number there is."""
     for smallest in (0.0, np.nextafter(np.float32(1), np.float32(0))):
@@ -108,7 +116,7 @@ def test_no_normal_number_is_infinite(monkeypatch):
             "uniform",
             lambda shape, minval, dtype, seed, u=smallest: ops.full(shape, u, dtype),
         )
-        z = ops.convert_to_numpy(_random.normal((5,), "float32", 1))
+        z = ops.convert_to_numpy(_random.normal((1001,), "float32", 1))
         assert np.isfinite(z).all()
 
 
