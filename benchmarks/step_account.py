@@ -33,6 +33,7 @@ from timing import interleaved
 from timing import versions
 
 import keras_uq_layers as uq
+from keras_uq_layers import _random
 
 # Layers, units, batch.
 SIZES = ((3, 16, 32), (2, 512, 512))
@@ -143,13 +144,13 @@ def parts(count, width, batch):
             {name: backward[name] for name in ("flipout", "local_reparameterization")},
         ),
         "normal numbers, weights": (
-            graph(lambda: keras.random.normal((noise,), seed=weights.generators[0])),
+            graph(lambda: _random.normal((noise,), "float32", weights.generators[0])),
             (words(noise), 1),
             only("flipout", "reparameterization"),
         ),
         "normal numbers, outputs": (
             graph(
-                lambda: keras.random.normal((batch, width), seed=weights.generators[0])
+                lambda: _random.normal((batch, width), "float32", weights.generators[0])
             ),
             (words(batch * width), 1),
             only("local_reparameterization"),
