@@ -52,8 +52,7 @@ def uniform(shape: Shape, minval: float, dtype: str, seed: Seed) -> Tensor:
     return tf.random.stateless_uniform(
         shape,
         _keras.tensorflow_seed(seed),
-        minval=tf.cast(minval, dtype),
-        maxval=tf.cast(1.0, dtype),
+        minval=minval,
         dtype=dtype,
         alg="threefry",
     )
