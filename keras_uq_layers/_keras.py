@@ -303,6 +303,16 @@ def tensorflow_seed(seed: Seed) -> Tensor:
     return module._cast_seed(module.draw_seed(seed))
 
 
+def torch_device() -> str:
+    """The device on which Keras makes tensors of PyTorch. Seen in Keras 3.15.
+
+    It is "meta" while Keras computes shapes only.
+    """
+    from keras.src.backend.torch.core import get_device
+
+    return get_device()
+
+
 def crossentropies() -> Iterator[tuple[ModuleType, str]]:
     """Modules and names of the functions that all cross entropies end in.
 

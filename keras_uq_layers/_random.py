@@ -1,6 +1,9 @@
-"""Random numbers: those of `keras.random`, but for what is slow on a CPU.
+"""Random numbers: those of `keras.random`, but for what is slow.
 
-Two things are, both with TensorFlow:
+On PyTorch the way from a seed to a generator takes most of the time of a small draw.
+There these functions go a shorter way to the same numbers.
+
+With TensorFlow on a CPU two things are slow:
 
 - Where XLA compiles for a CPU, Philox, the usual generator, takes tens of times as long
   as in a graph without XLA. There these functions take the other generator of
@@ -8,10 +11,12 @@ Two things are, both with TensorFlow:
 - Many normal numbers take up to one and a half times as long as the Box-Muller
   transform of as many uniform numbers, in operations on whole tensors.
 
-On accelerators and other backends these are the functions of `keras.random`.
+Everywhere else these are the functions of `keras.random`.
 """
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -26,9 +31,16 @@ from keras_uq_layers.numerics import at_least_float32
 # So many normal numbers cost as much in one operation as by the transform.
 _FEW = 1000
 
+# So many random signs come from one random integer.
+_BITS = 16
 
-def normal(shape: Shape, dtype: str, seed: Seed) -> Tensor:
+
+def normal(shape: Any, dtype: str, seed: Seed) -> Tensor:
     """Standard normal numbers."""
+    if (options := _torch_options(dtype, seed)) is not None:
+        import torch
+
+        return torch.randn(shape, **options)
     size: Any = math.prod(shape)  # a tensor where an axis has no static length
     few = isinstance(size, int) and size < _FEW and not _xla_compiles_for_cpu()
     if few or not _is_tensorflow_on_cpu():
@@ -58,8 +70,12 @@ def uniform(shape: Shape, minval: float, dtype: str, seed: Seed) -> Tensor:
     )
 
 
-def integers(shape: Shape, maxval: int, seed: Seed) -> Tensor:
+def integers(shape: Any, maxval: int, seed: Seed) -> Tensor:
     """Integers from 0 to `maxval - 1`, all equally likely, of dtype int32."""
+    if (options := _torch_options("int32", seed)) is not None:
+        import torch
+
+        return torch.randint(0, maxval, shape, **options)
     if not _xla_compiles_for_cpu():
         return keras.random.randint(shape, 0, maxval, dtype="int32", seed=seed)
     import tensorflow as tf
@@ -72,6 +88,35 @@ def integers(shape: Shape, maxval: int, seed: Seed) -> Tensor:
         dtype="int32",
         alg="threefry",
     )
+
+
+def signs(rows: Any, columns: Sequence[int], dtype: str, seed: Seed) -> list[Tensor]:
+    """Random signs, -1 and 1, of which each row is for one example.
+
+    Args:
+        rows: Number of rows, an integer or a scalar tensor.
+        columns: Number of columns of each tensor.
+        dtype: Name of their dtype.
+        seed: A seed.
+
+    Returns:
+        List of tensors `(rows, n)`, one for each `n` in `columns`.
+    """
+    # Random numbers cost more than arithmetic. So one integer gives many signs.
+    words = integers((rows, -(-sum(columns) // _BITS), 1), 2**_BITS, seed)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        # The operators of PyTorch: those of Keras take three times as long for few.
+        shifts = torch.arange(_BITS, dtype=words.dtype, device=words.device)
+        bits = ((words >> shifts) & 1).flatten(1).to(getattr(torch, dtype))
+        found = bits.mul_(2).sub_(1)
+    else:
+        bits = ops.bitwise_and(ops.right_shift(words, ops.arange(_BITS)), 1)
+        bits = ops.reshape(bits, (ops.shape(bits)[0], bits.shape[1] * _BITS))
+        found = ops.cast(2 * bits - 1, dtype)
+    ends = list(itertools.accumulate(columns, initial=0))
+    return [found[:, i:j] for i, j in itertools.pairwise(ends)]
 
 
 def dropout(inputs: Tensor, rate: float, noise_shape: Shape, seed: Seed) -> Tensor:
@@ -95,6 +140,26 @@ def dropout(inputs: Tensor, rate: float, noise_shape: Shape, seed: Seed) -> Tens
         seed=_keras.tensorflow_seed(seed),
         rng_alg="threefry",
     )
+
+
+def _torch_options(dtype: str, seed: Seed) -> dict[str, Any] | None:
+    """Generator, device and dtype of a draw on PyTorch, as `keras.random` has them.
+
+    Returns:
+        Arguments of a function of PyTorch, or None: on another backend, and where
+        there is no generator, which is in a trace of shapes or of a compiler.
+    """
+    if keras.backend.backend() != "torch":
+        return None
+    import torch
+
+    device = _keras.torch_device()
+    if device == "meta" or torch.compiler.is_compiling():
+        return None
+    generator = torch.Generator(device=device)
+    state = _keras.random_module().draw_seed(seed)
+    generator.manual_seed(sum(state.tolist()) & 0xFFFFFFFF)
+    return {"generator": generator, "device": device, "dtype": getattr(torch, dtype)}
 
 
 def _is_tensorflow_on_cpu() -> bool:

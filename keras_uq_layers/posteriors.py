@@ -22,6 +22,7 @@ from keras_uq_layers._typing import Tensor
 from keras_uq_layers._weight_distribution import WeightDistribution
 from keras_uq_layers._weight_distribution import look_up
 from keras_uq_layers.numerics import positive_inverse
+from keras_uq_layers.numerics.vector import unpack
 from keras_uq_layers.registration import register
 
 __all__ = [
@@ -77,13 +78,10 @@ class Posterior(WeightDistribution):
             seed: Integer seed of random initial values.
         """
         self.mean_weights = mean_weights
-        scales = np.concatenate(
-            [
-                np.full(math.prod(w.shape), self.initial_scale or 0.1 * glorot)
-                for w, glorot in zip(
-                    mean_weights.values(), glorot_scales.values(), strict=True
-                )
-            ]
+        self._shapes = [tuple(weight.shape) for weight in mean_weights.values()]
+        scales = np.repeat(
+            [self.initial_scale or 0.1 * glorot for glorot in glorot_scales.values()],
+            [math.prod(shape) for shape in self._shapes],
         )
         self.size = len(scales)
         self._raw_scale = add_weight(
@@ -110,7 +108,7 @@ class Posterior(WeightDistribution):
         """The scale of each entry's own noise, a tensor of shape `(n,)`."""
         # Not `positive`: its guard against an infinite slope is a tenth of a training
         # step for so many numbers, and such a slope ruins a weight in any case.
-        return _SCALE_FLOOR + ops.softplus(ops.convert_to_tensor(self._raw_scale))
+        return _SCALE_FLOOR + ops.softplus(self._raw_scale.value)
 
     def assign_diagonal(self, scales: Array) -> None:
         """Sets what `diagonal` returns, in a layer that is built.
@@ -146,17 +144,7 @@ class Posterior(WeightDistribution):
 
     def unpack(self, flat: Tensor) -> dict[str, Tensor]:
         """Splits a flat tensor `(n,)` into a dict of the layer's weights."""
-        # One split and no slices: the gradient of it is one concatenation, that of a
-        # slice is as long as the whole vector.
-        sizes = [math.prod(weight.shape) for weight in self.mean_weights.values()]
-        ends = [int(end) for end in np.cumsum(sizes[:-1])]
-        parts = ops.split(flat, ends) if ends else [flat]
-        return {
-            name: ops.reshape(part, weight.shape)
-            for (name, weight), part in zip(
-                self.mean_weights.items(), parts, strict=True
-            )
-        }
+        return dict(zip(self.mean_weights, unpack(flat, self._shapes), strict=True))
 
     @property
     def mean(self) -> dict[str, Array]:

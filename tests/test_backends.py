@@ -25,12 +25,14 @@ FILES = [
     "numerics/test_bump.py",
     "numerics/test_incomplete.py",
     "numerics/test_positive.py",
+    "numerics/test_vector.py",
     # What is decided by the backend's tensors: the family on a tensor, and
     # whether a pass is random.
     "conversion/test_copies.py",
     "conversion/test_to_laplace.py::"
     "test_posterior_and_evidence_are_the_formula_written_out",
     "test_novelty.py::test_the_score_is_the_one_of_the_paper",
+    "test_random.py",
     "test_reading.py",
     "prediction/test_randomness.py",
     "prediction/test_several_outputs.py",

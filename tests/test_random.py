@@ -7,10 +7,14 @@ from keras import ops
 from scipy import stats
 
 from keras_uq_layers import _random
+from keras_uq_layers.layers._seeding import SeedGenerator
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 tensorflow_only = pytest.mark.skipif(
     not ON_TENSORFLOW, reason="on the other backends the numbers are those of Keras"
+)
+torch_only = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="the shorter way is for PyTorch alone"
 )
 # How a function runs: eagerly, as a graph, and compiled by XLA.
 MODES = ("eager", "graph", "XLA") if ON_TENSORFLOW else ("eager",)
@@ -76,6 +80,47 @@ def test_integers_are_equally_likely(draw):
         assert abs(ones.mean() - 0.5) < 4.5 * 0.5 / np.sqrt(ones.size)
         assert abs(correlation(ones, others)) < 4.5 / np.sqrt(ones.size)
     assert one.max() < 2**16
+
+
+def test_signs_are_equally_likely_and_independent(draw):
+    columns = 5, 40
+    both = draw(
+        lambda seed: ops.concatenate(
+            _random.signs(20_000, columns, "float32", seed), axis=1
+        )
+    )
+    limit = 4.5 / np.sqrt(20_000)
+    for one in both:
+        assert one.shape == (20_000, 45)
+        assert one.dtype == "float32"
+        assert set(np.unique(one)) == {-1.0, 1.0}
+        assert abs(one.mean(axis=0)).max() < limit
+    # Within a draw and between the two.
+    correlations = np.corrcoef(np.concatenate(both, axis=1), rowvar=False)
+    assert abs(correlations - np.eye(90)).max() < limit
+
+
+@torch_only
+def test_the_shorter_way_leads_to_the_numbers_of_keras():
+    ours, theirs = SeedGenerator(3), keras.random.SeedGenerator(3)
+    for seeds in [(ours, theirs)] * 3 + [(5, 5), (-1, -1)]:
+        for dtype in ("float32", "float64", "float16", "bfloat16"):
+            drawn = _random.normal((7, 9), dtype, seeds[0])
+            expected = keras.random.normal((7, 9), dtype=dtype, seed=seeds[1])
+            assert keras.backend.standardize_dtype(drawn.dtype) == dtype
+            assert (drawn == expected).all()
+        drawn = _random.integers((50,), 2**16, seeds[0])
+        expected = keras.random.randint((50,), 0, 2**16, seed=seeds[1])
+        assert drawn.dtype == expected.dtype
+        assert (drawn == expected).all()
+    np.testing.assert_array_equal(ours.state.numpy(), theirs.state.numpy())
+
+
+@torch_only
+def test_a_draw_in_a_trace_of_shapes_has_no_numbers():
+    layer = keras.layers.Lambda(lambda x: x + _random.normal((3,), "float32", 1))
+    spec = layer.compute_output_spec(keras.KerasTensor((None, 3)))
+    assert spec.shape == (None, 3)
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean(draw):

@@ -109,10 +109,11 @@ def test_few_files_look_at_the_backend():
     }
     assert users == {
         "_keras.py",  # whether code is traced
-        "_random.py",  # the generators of TensorFlow
+        "_random.py",  # the generators of TensorFlow and PyTorch
         "numerics/special.py",  # functions that keras.ops lacks
         "numerics/division.py",  # the quotient rule of JAX
-        "layers/_seeding.py",  # the replicas of TensorFlow
+        "numerics/vector.py",  # the split of PyTorch
+        "layers/_seeding.py",  # the replicas of TensorFlow, the state on PyTorch
         "prediction/sampler.py",  # XLA is the only compiler of JAX
         "testing/_gradients.py",
         "testing/layers.py",  # float64 on JAX

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import keras
-from keras import ops
 
 from keras_uq_layers import arguments
 from keras_uq_layers._typing import Tensor
@@ -59,4 +58,4 @@ class KLRegularizer(keras.regularizers.Regularizer):
         self.kl_weight, self.kl = kl_weight, kl
 
     def __call__(self, x: Tensor) -> Tensor:
-        return as_loss(ops.convert_to_tensor(self.kl_weight) * self.kl())
+        return as_loss(self.kl_weight.value * self.kl())

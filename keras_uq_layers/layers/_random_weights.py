@@ -113,7 +113,7 @@ class RandomWeights:
         """One draw of all weights: dict from name to tensor."""
         changes = self.perturbation(stream)
         return {
-            name: ops.convert_to_tensor(weight) + changes[name]
+            name: weight.value + changes[name]
             for name, weight in self.posterior.mean_weights.items()
         }
 

@@ -32,8 +32,17 @@ class SeedGenerator(keras.random.SeedGenerator):
     """
 
     def next(self, ordered: bool = True) -> Tensor:
-        seed = super().next(ordered)
+        if ordered and keras.backend.backend() == "torch":
+            seed = self._next_on_torch()
+        else:
+            seed = super().next(ordered)
         refuse_export_without_state(seed)
+        return seed
+
+    def _next_on_torch(self) -> Tensor:
+        """What the method of Keras does, in half the time."""
+        seed = self.state.value.clone()
+        self.state.assign(seed + seed.new_tensor((0, 1)))
         return seed
 
     def per_example(self) -> "_PerExample":

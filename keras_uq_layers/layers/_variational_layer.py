@@ -27,8 +27,6 @@ FLIPOUT = "flipout"
 LOCAL_REPARAMETERIZATION = "local_reparameterization"
 ESTIMATORS = (LOCAL_REPARAMETERIZATION, FLIPOUT, REPARAMETERIZATION)
 
-_BITS = 16
-
 
 class VariationalLayer(SavedSeeds):
     """Abstract: a linear map with random kernel and bias, and an activation.
@@ -171,24 +169,21 @@ class VariationalLayer(SavedSeeds):
         requires this.
         """
         axis = self._channel_axis
-        sizes = inputs.shape[axis], outputs.shape[axis]
-        # Random numbers cost more than arithmetic. So one word gives 16 signs.
-        words = _random.integers(
-            (ops.shape(inputs)[0], -(-sum(sizes) // _BITS), 1),
-            2**_BITS,
+        signs_in, signs_out = _random.signs(
+            ops.shape(inputs)[0],
+            (inputs.shape[axis], outputs.shape[axis]),
+            self.compute_dtype,
             self.seed_generators[0].per_example(),
         )
-        bits = ops.bitwise_and(ops.right_shift(words, ops.arange(_BITS)), 1)
-        signs = self._cast(2 * bits - 1)
-        signs = ops.reshape(signs, (ops.shape(signs)[0], signs.shape[1] * _BITS))
 
         def spread(signs):
             shape = [ops.shape(signs)[0]] + [1] * (len(inputs.shape) - 1)
             shape[axis] = signs.shape[-1]
             return ops.reshape(signs, shape)
 
-        split = sizes[0], sum(sizes)
-        return spread(signs[:, : split[0]]), spread(signs[:, split[0] : split[1]])
+        if len(inputs.shape) == 2:
+            return signs_in, signs_out
+        return spread(signs_in), spread(signs_out)
 
     def _local_reparameterization(self, inputs: Tensor) -> Tensor:
         outputs = self._affine(inputs, self.kernel, self.bias)
