@@ -104,6 +104,7 @@ class ClassPrediction(_Classes, Prediction):
         samples: Array `(S, N, ..., K)`: the logits, or the probabilities, of
             every pass.
         family: `"categorical"`, `"bernoulli"`, or the object of such a family.
+        copy: As for `Prediction`.
 
     Attributes:
         probabilities: Mean probabilities: of the `K` classes, or of a 1. The

@@ -456,7 +456,7 @@ def _prediction(
     if unknown.any():
         passes[:, unknown] = np.nan
     kind = ClassPrediction if isinstance(family, ClassFamily) else Prediction
-    return kind(passes, family)
+    return kind(passes, family, copy=False)
 
 
 def _moments(

@@ -44,6 +44,8 @@ class Prediction(Moments):
     Args:
         samples: Array `(S, N, ..., P * D)`: the params of every pass.
         family: Name or object of the family that reads them.
+        copy: Whether a NumPy array is copied. If not, it must not be changed
+            afterwards.
 
     Attributes:
         samples: The params.
@@ -75,9 +77,13 @@ class Prediction(Moments):
       averages: mean 1, std 1.414, aleatoric_std 1, epistemic_std 1
     """
 
-    def __init__(self, samples: Tensor, family: Identifier) -> None:
+    def __init__(
+        self, samples: Tensor, family: Identifier, *, copy: bool = True
+    ) -> None:
         self.family = families.get(family)
-        self.samples = np.asarray(ops.convert_to_numpy(samples))
+        if copy or not isinstance(samples, np.ndarray):
+            samples = np.asarray(ops.convert_to_numpy(samples))
+        self.samples = samples
         shape = self.samples.shape
         if len(shape) < 3 or self.samples.size == 0:
             raise ValueError(

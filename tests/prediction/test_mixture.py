@@ -33,6 +33,16 @@ def test_variance_is_split_by_its_definition():
     )
 
 
+def test_an_array_is_copied_unless_the_caller_gives_it_away():
+    params = np.ones((2, 3, 2))
+    copied, kept = (
+        uq.Prediction(params, "normal", copy=copy) for copy in (True, False)
+    )
+    assert kept.samples is params
+    params[..., 0] = 7.0
+    assert (copied.mean == 1.0).all()
+
+
 def test_moments_and_quantiles_against_brute_force():
     prediction = normal_mixture(passes=10, rows=3, spread=3.0)
     rng = np.random.default_rng(7)
