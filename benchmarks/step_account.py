@@ -125,7 +125,7 @@ def parts(count, width, batch):
         return y, tf.matmul(y, b, transpose_b=True), tf.matmul(a, y, transpose_a=True)
 
     def kl(locs, scales):
-        return 1e-4 * layer.prior.kl(locs, scales, None)
+        return 1e-4 * layer.prior.kl({"kernel": locs}, scales, None)
 
     def softplus(raws):
         return tf.reduce_sum(1e-8 + tf.nn.softplus(raws))

@@ -3,7 +3,6 @@
 import math
 import numbers
 from collections.abc import Callable
-from collections.abc import Sequence
 from typing import Any
 from typing import Self
 
@@ -40,7 +39,7 @@ class Prior(WeightDistribution):
 
     A subclass gives `centered_kl`, the KL to `p0`, whose centre is 0. A prior
     whose KL has a closed form needs only the means and the marginal scales of
-    the posterior. Any other prior sets `needs_draw` and gets a draw.
+    the posterior. Any other prior sets `needs_draw` and gets draws.
 
     Args:
         loc: Centre of the prior. A number; an array of the shape of the
@@ -112,31 +111,39 @@ class Prior(WeightDistribution):
 
     def kl(
         self,
-        loc: Tensor,
+        locs: dict[str, Tensor],
         scale: Tensor,
-        draw: Tensor | None,
-        weights: Sequence[str] = (),
+        draws: dict[str, Tensor] | None,
     ) -> Tensor:
         """KL of independent normals to this prior, in nats: a scalar.
 
         Args:
-            loc: Posterior means, a tensor of any shape.
-            scale: Marginal posterior standard deviations, of that shape.
-            draw: A draw from the posterior where `needs_draw`, else None.
-            weights: Names of the weights in the layer that form a flat `loc`,
-                where the prior's loc is not a number.
+            locs: Dict from the name of a weight to its posterior means.
+            scale: Their marginal posterior standard deviations, one weight after
+                the other: a tensor `(n,)`.
+            draws: Dict from that name to a draw from the posterior where
+                `needs_draw`, else None.
         """
-        center: Any = self.loc
-        if self._locs:
-            centers = [ops.reshape(self._locs[name], (-1,)) for name in weights]
-            center = ops.concatenate(centers)
-        elif isinstance(center, float) and center == 0.0:
-            return self.centered_kl(loc, scale, draw)
-        shifted = None if draw is None else draw - center
-        return self.centered_kl(loc - center, scale, shifted)
+        if draws is not None:
+            draws = self._centered(draws)
+        return self.centered_kl(self._centered(locs), scale, draws)
 
-    def centered_kl(self, loc: Tensor, scale: Tensor, draw: Tensor | None) -> Tensor:
-        """As `kl`, for means and a draw from which the prior's loc is subtracted."""
+    def _centered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        if isinstance(self.loc, float) and self.loc == 0.0:
+            return tensors
+        return {
+            # A prior that is in no layer has its array alone.
+            name: tensor - ops.cast(self._locs.get(name, self.loc), tensor.dtype)
+            for name, tensor in tensors.items()
+        }
+
+    def centered_kl(
+        self,
+        locs: dict[str, Tensor],
+        scale: Tensor,
+        draws: dict[str, Tensor] | None,
+    ) -> Tensor:
+        """As `kl`, for means and draws from which the prior's loc is subtracted."""
         raise NotImplementedError
 
     def copy(self) -> Self:
@@ -234,15 +241,21 @@ class NormalPrior(Prior):
             return positive(ops.convert_to_tensor(self._raw_scale), _SCALE_FLOOR)
         return self.initial_scale
 
-    def centered_kl(self, loc: Tensor, scale: Tensor, draw: Tensor | None) -> Tensor:
+    def centered_kl(
+        self,
+        locs: dict[str, Tensor],
+        scale: Tensor,
+        draws: dict[str, Tensor] | None,
+    ) -> Tensor:
         # `sum(normal_kl(loc, scale, 0, prior_scale))` in fewer passes over the
-        # weights, of which a layer may have millions. The terms are added
+        # weights, of which a layer may have millions, and without one vector of all
+        # means: XLA would write a slow loop for it. The terms of the scales are added
         # before the sum: where posterior and prior agree, each is 0 up to rounding.
         prior_scale = self.scale
         log = ops.log if self.trainable_scale else math.log
         half, offset = 0.5 / (prior_scale * prior_scale), log(prior_scale) - 0.5
-        squares = ops.square(loc) + ops.square(scale)
-        return ops.sum(half * squares - ops.log(scale) + offset)
+        of_scales = ops.sum(half * ops.square(scale) - ops.log(scale) + offset)
+        return of_scales + half * sum(ops.sum(ops.square(m)) for m in locs.values())
 
     def get_config(self) -> Config:
         return {
@@ -305,15 +318,25 @@ class ScaleMixturePrior(Prior):
                 "narrow_scale", f"below `wide_scale={wide_scale}`", narrow_scale
             )
 
-    def centered_kl(self, loc: Tensor, scale: Tensor, draw: Tensor | None) -> Tensor:
-        wide = math.log(self.weight) + normal_log_prob(draw, 0.0, self.wide_scale)
-        narrow = math.log1p(-self.weight) + normal_log_prob(
-            draw, 0.0, self.narrow_scale
-        )
+    def centered_kl(
+        self,
+        locs: dict[str, Tensor],
+        scale: Tensor,
+        draws: dict[str, Tensor] | None,
+    ) -> Tensor:
+        assert draws is not None
         # The entropy of the posterior has a closed form. Only the other term
         # is estimated from the draw.
         entropy = ops.log(scale) + 0.5 * math.log(2.0 * math.pi * math.e)
-        return -ops.sum(ops.logaddexp(wide, narrow) + entropy)
+        log_prior = sum(ops.sum(self._log_prob(draw)) for draw in draws.values())
+        return -log_prior - ops.sum(entropy)
+
+    def _log_prob(self, centered: Tensor) -> Tensor:
+        narrow_weight = math.log1p(-self.weight)
+        return ops.logaddexp(
+            math.log(self.weight) + normal_log_prob(centered, 0.0, self.wide_scale),
+            narrow_weight + normal_log_prob(centered, 0.0, self.narrow_scale),
+        )
 
     def get_config(self) -> Config:
         return {

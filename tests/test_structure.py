@@ -112,7 +112,7 @@ def test_few_files_look_at_the_backend():
         "_random.py",  # the generators of TensorFlow and PyTorch
         "numerics/special.py",  # functions that keras.ops lacks
         "numerics/division.py",  # the quotient rule of JAX
-        "numerics/vector.py",  # the split of PyTorch
+        "numerics/vector.py",  # each takes a vector apart in another way
         "layers/_seeding.py",  # the replicas of TensorFlow, the state on PyTorch
         "prediction/sampler.py",  # XLA is the only compiler of JAX
         "testing/_gradients.py",

@@ -1,7 +1,6 @@
 """The random weights of one layer: a posterior, its priors and the KL."""
 
 from collections.abc import Callable
-from collections.abc import Iterable
 
 import keras
 from keras import ops
@@ -98,14 +97,14 @@ class RandomWeights:
             means = self._of(prior)
             if not means:
                 continue
-            of_prior = scales
+            own = scales
             if len(means) < len(posterior.mean_weights):
-                of_prior = _flat(posterior.unpack(scales), means)
+                apart = posterior.unpack(scales)
+                own = ops.concatenate([ops.reshape(apart[k], (-1,)) for k in means])
             kl = kl + prior.kl(
-                ops.cast(_flat(means, means), scales.dtype),
-                of_prior,
-                _flat(draws, means) if draws else None,
-                weights=list(means),
+                {name: ops.cast(mean.value, own.dtype) for name, mean in means.items()},
+                own,
+                {name: draws[name] for name in means} if draws else None,
             )
         return kl
 
@@ -125,8 +124,3 @@ class RandomWeights:
             self.generators[stream],
         )
         return self.posterior.unpack(self.posterior.perturbation(noise))
-
-
-def _flat(weights: dict[str, Tensor], names: Iterable[str]) -> Tensor:
-    """The weights of these names as one vector: few calls for many weights."""
-    return ops.concatenate([ops.reshape(weights[name], (-1,)) for name in names])

@@ -13,8 +13,7 @@ from keras_uq_layers._typing import Tensor
 def unpack(vector: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
     """The tensors of these shapes that a vector holds one after the other.
 
-    One operation splits it, and no slices: the gradient of the former is one
-    concatenation, that of each slice would be as long as the whole vector.
+    Each backend takes them out in the way that is fast there, forward and backward.
 
     Args:
         vector: Tensor `(n,)`.
@@ -24,11 +23,20 @@ def unpack(vector: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
         List of tensors, one for each shape.
     """
     sizes = [math.prod(shape) for shape in shapes]
-    if keras.backend.backend() == "torch":
+    ends = list(itertools.accumulate(sizes))
+    backend = keras.backend.backend()
+    if backend == "torch":
         # `ops.split` computes the sizes with tensors there. For a small layer that
         # takes longer than its matrix product.
         parts = vector.split(sizes)
-        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-    *ends, _ = itertools.accumulate(sizes)
-    parts = ops.split(vector, ends) if ends else [vector]
+    elif backend == "jax":
+        # The gradient of a split is a concatenation, for which XLA writes a slow loop.
+        # Slices take half the time.
+        parts = [
+            vector[end - size : end] for end, size in zip(ends, sizes, strict=True)
+        ]
+    else:
+        # The gradient of a slice is as long as the whole vector, and so is their sum.
+        # That of a split is one concatenation.
+        parts = ops.split(vector, ends[:-1]) if len(sizes) > 1 else [vector]
     return [ops.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -25,16 +25,15 @@ def test_normal_prior_is_the_library_s_kl(loc, log_scale, log_prior):
     scale = np.full(3, 10.0**log_scale, "float32")
     prior = uq.priors.NormalPrior(10.0**log_prior)
     expected = 3 * float(normal_kl(loc, scale, 0.0, 10.0**log_prior)[0])
-    got = float(
-        prior.kl(ops.convert_to_tensor(loc), ops.convert_to_tensor(scale), None)
-    )
+    locs = {"kernel": ops.convert_to_tensor(loc)}
+    got = float(prior.kl(locs, ops.convert_to_tensor(scale), None))
     assert got == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
 def test_kl_is_zero_at_the_prior_however_many_weights():
     prior = uq.priors.NormalPrior(1.0)
     ones = ops.ones((1_000_000,))
-    assert float(prior.kl(0.0 * ones, ones, None)) == 0.0
+    assert float(prior.kl({"kernel": 0.0 * ones}, ones, None)) == 0.0
 
 
 def test_scale_mixture_kl_is_unbiased():
@@ -47,11 +46,11 @@ def test_scale_mixture_kl_is_unbiased():
     p = np.log(0.3 * norm(0, 1.0).pdf(w) + 0.7 * norm(0, 0.1).pdf(w))
     expected = np.trapezoid(q.pdf(w) * (q.logpdf(w) - p), w)
     draws = np.random.default_rng(0).normal(loc, scale, size=count)
-    same = np.ones(count)
-    kl = prior.kl(
-        *(ops.convert_to_tensor(v, "float32") for v in (loc * same, scale * same)),
-        ops.convert_to_tensor(draws, "float32"),
+    locs, scales, draw = (
+        ops.convert_to_tensor(values, "float32")
+        for values in (np.full(count, loc), np.full(count, scale), draws)
     )
+    kl = prior.kl({"kernel": locs}, scales, {"kernel": draw})
     log_prior = np.log(0.3 * norm(0, 1.0).pdf(draws) + 0.7 * norm(0, 0.1).pdf(draws))
     assert abs(float(kl) / count - expected) < 4 * log_prior.std() / np.sqrt(count)
 
@@ -93,7 +92,8 @@ CENTERS = SAMPLE.normal(size=(4, 3)).astype("float32")
 
 
 def kl_of(prior, loc=MEANS, scale=SCALES, draw=DRAWS):
-    return float(prior.kl(*map(ops.convert_to_tensor, (loc, scale, draw))))
+    loc, scale, draw = map(ops.convert_to_tensor, (loc, scale, draw))
+    return float(prior.kl({"kernel": loc}, ops.reshape(scale, (-1,)), {"kernel": draw}))
 
 
 def test_every_prior_has_a_test_of_its_centre():
