@@ -47,15 +47,21 @@ LONGEST = (
 )
 # Files without a training, which take long all the same: marked as slow.
 SLOW = (
+    "conversion/test_to_laplace.py",
     "doctor/test_healthy.py",
     "families/test_all_families.py",
     "families/test_exact.py",
+    "families/test_interval.py",
+    "families/test_zero_inflated.py",
     "layers/test_harness.py",
     "layers/test_variational_wrapper.py",
+    "metrics/test_with_callbacks.py",
+    "numerics/test_incomplete.py",
     "prediction/test_passes.py",
     "test_benchmarks.py::test_fashion_mnist_goes_on",
     "test_benchmarks.py::test_uci_on_jax",
     "test_devices.py",
+    "test_documentation.py::test_the_examples_of_a_page_run",
     "test_ensemble.py",
     "prediction/test_every_family.py",
     "test_from_head_to_plots.py",
