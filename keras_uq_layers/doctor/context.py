@@ -52,6 +52,7 @@ class Context:
         record: The `Record` of a pass in training.
         outputs: Its outputs, tensors; None where the model raised an error.
         added: The terms that layers added to the loss.
+        has_loss: Whether there is a compiled loss, be it one that raises an error.
         data_loss: The compiled loss alone, or None.
         loss: All that `fit` would minimise, or None.
         error: The error that the model or its loss raised, or None.
@@ -77,6 +78,7 @@ class Context:
         self._build()
         self._notes: list | None = None
         self._loss = self._fresh_loss(loss)
+        self.has_loss = self._loss is not None
         self.record = Record()
         self.outputs: Any = None
         self.added: list[AddedLoss] = []

@@ -71,7 +71,7 @@ def _positions(context: Context) -> float:
 
 def kl_negative(context: Context) -> Findings:
     terms = _by_layers(context)
-    if context.outputs is None or (context.data_loss is None and len(terms) == 1):
+    if context.outputs is None or (not context.has_loss and len(terms) == 1):
         return  # The only term of the loss may be a likelihood.
     for number, term in enumerate(terms):
         if term.value >= -1e-5:
