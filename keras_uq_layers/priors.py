@@ -123,9 +123,15 @@ class Prior(WeightDistribution):
                 the other: a tensor `(n,)`.
             draws: Dict from that name to a draw from the posterior where
                 `needs_draw`, else None.
+
+        Raises:
+            ValueError: The prior needs draws, and there are none.
         """
         if draws is not None:
             draws = self._centered(draws)
+        elif self.needs_draw:
+            wanted = f"given for {type(self).__name__}, whose KL has no closed form"
+            raise arguments.error("draws", wanted, draws)
         return self.centered_kl(self._centered(locs), scale, draws)
 
     def _centered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -324,7 +330,7 @@ class ScaleMixturePrior(Prior):
         scale: Tensor,
         draws: dict[str, Tensor] | None,
     ) -> Tensor:
-        assert draws is not None
+        assert draws is not None  # `kl` has checked it
         # The entropy of the posterior has a closed form. Only the other term
         # is estimated from the draw.
         entropy = ops.log(scale) + 0.5 * math.log(2.0 * math.pi * math.e)

@@ -78,7 +78,6 @@ class Context:
         self._build()
         self._notes: list | None = None
         self._loss = self._fresh_loss(loss)
-        self.has_loss = self._loss is not None
         self.record = Record()
         self.outputs: Any = None
         self.added: list[AddedLoss] = []
@@ -90,6 +89,10 @@ class Context:
         except Exception as error:
             # A shape that does not fit is a finding, not a crash.
             self.error = error
+
+    @property
+    def has_loss(self) -> bool:
+        return self._loss is not None
 
     def _build(self) -> None:
         if self.model.built and all(v.value is not None for v in self.model.variables):

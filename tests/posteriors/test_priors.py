@@ -55,6 +55,12 @@ def test_scale_mixture_kl_is_unbiased():
     assert abs(float(kl) / count - expected) < 4 * log_prior.std() / np.sqrt(count)
 
 
+def test_a_kl_without_a_closed_form_needs_draws():
+    ones = ops.ones((3,))
+    with pytest.raises(ValueError, match=r"`draws` must be given.*no closed form"):
+        uq.priors.ScaleMixturePrior().kl({"kernel": ones}, ones, None)
+
+
 def test_learned_prior_scale_reaches_the_empirical_bayes_optimum():
     """With a frozen posterior the best scale is the root of E w^2."""
     prior = uq.priors.NormalPrior(1.0, trainable_scale=True)
