@@ -1,7 +1,7 @@
 """Random numbers: those of `keras.random`, but for what is slow.
 
-On PyTorch the way from a seed to a generator takes most of the time of a small draw.
-There these functions go a shorter way to the same numbers.
+On PyTorch these functions go a shorter way to the same numbers (`_random_torch`): the
+way of Keras from a seed to a generator takes most of the time of a small draw.
 
 With TensorFlow on a CPU two things are slow:
 
@@ -17,6 +17,7 @@ Everywhere else these are the functions of `keras.random`.
 import itertools
 import math
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -37,10 +38,8 @@ _BITS = 16
 
 def normal(shape: Any, dtype: str, seed: Seed) -> Tensor:
     """Standard normal numbers."""
-    if (options := _torch_options(dtype, seed)) is not None:
-        import torch
-
-        return torch.randn(shape, **options)
+    if (on_torch := _on_torch()) is not None:
+        return on_torch.normal(shape, dtype, seed)
     size: Any = math.prod(shape)  # a tensor where an axis has no static length
     few = isinstance(size, int) and size < _FEW and not _xla_compiles_for_cpu()
     if few or not _is_tensorflow_on_cpu():
@@ -57,6 +56,8 @@ def normal(shape: Any, dtype: str, seed: Seed) -> Tensor:
 
 def uniform(shape: Shape, minval: float, dtype: str, seed: Seed) -> Tensor:
     """Uniform numbers from `minval` to 1, without 1."""
+    if (on_torch := _on_torch()) is not None:
+        return on_torch.uniform(shape, minval, dtype, seed)
     if not _xla_compiles_for_cpu():
         return keras.random.uniform(shape, minval=minval, dtype=dtype, seed=seed)
     import tensorflow as tf
@@ -72,10 +73,8 @@ def uniform(shape: Shape, minval: float, dtype: str, seed: Seed) -> Tensor:
 
 def integers(shape: Any, maxval: int, seed: Seed) -> Tensor:
     """Integers from 0 to `maxval - 1`, all equally likely, of dtype int32."""
-    if (options := _torch_options("int32", seed)) is not None:
-        import torch
-
-        return torch.randint(0, maxval, shape, **options)
+    if (on_torch := _on_torch()) is not None:
+        return on_torch.integers(shape, maxval, seed)
     if not _xla_compiles_for_cpu():
         return keras.random.randint(shape, 0, maxval, dtype="int32", seed=seed)
     import tensorflow as tf
@@ -128,38 +127,43 @@ def dropout(inputs: Tensor, rate: float, noise_shape: Shape, seed: Seed) -> Tens
         noise_shape: Shape of the mask; None is the size of that axis of `inputs`.
         seed: A seed.
     """
+    if (on_torch := _on_torch()) is not None:
+        kept = on_torch.kept(_mask_shape(inputs, noise_shape), rate, seed)
+        return ops.where(kept, inputs / (1.0 - rate), ops.zeros_like(inputs))
     if not _xla_compiles_for_cpu():
         return keras.random.dropout(inputs, rate, noise_shape=noise_shape, seed=seed)
     import tensorflow as tf
 
-    sizes = zip(noise_shape, ops.shape(inputs), strict=True)
     return tf.nn.experimental.stateless_dropout(
         inputs,
         rate=rate,
-        noise_shape=[own if size is None else size for size, own in sizes],
+        noise_shape=_mask_shape(inputs, noise_shape),
         seed=_keras.tensorflow_seed(seed),
         rng_alg="threefry",
     )
 
 
-def _torch_options(dtype: str, seed: Seed) -> dict[str, Any] | None:
-    """Generator, device and dtype of a draw on PyTorch, as `keras.random` has them.
+def _mask_shape(inputs: Tensor, noise_shape: Shape) -> list:
+    sizes = zip(noise_shape, ops.shape(inputs), strict=True)
+    return [own if size is None else size for size, own in sizes]
+
+
+def _on_torch() -> ModuleType | None:
+    """The same functions for PyTorch.
 
     Returns:
-        Arguments of a function of PyTorch, or None: on another backend, and where
-        there is no generator, which is in a trace of shapes or of a compiler.
+        A module, or None: on another backend, and where there is no generator, which
+        is in a trace of shapes or of a compiler.
     """
     if keras.backend.backend() != "torch":
         return None
     import torch
 
-    device = _keras.torch_device()
-    if device == "meta" or torch.compiler.is_compiling():
+    if _keras.torch_device() == "meta" or torch.compiler.is_compiling():
         return None
-    generator = torch.Generator(device=device)
-    state = _keras.random_module().draw_seed(seed)
-    generator.manual_seed(sum(state.tolist()) & 0xFFFFFFFF)
-    return {"generator": generator, "device": device, "dtype": getattr(torch, dtype)}
+    from keras_uq_layers import _random_torch
+
+    return _random_torch
 
 
 def _is_tensorflow_on_cpu() -> bool:

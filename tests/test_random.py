@@ -113,7 +113,41 @@ def test_the_shorter_way_leads_to_the_numbers_of_keras():
         expected = keras.random.randint((50,), 0, 2**16, seed=seeds[1])
         assert drawn.dtype == expected.dtype
         assert (drawn == expected).all()
+        drawn = _random.uniform((7, 9), 0.25, "float32", seeds[0])
+        expected = keras.random.uniform((7, 9), minval=0.25, seed=seeds[1])
+        assert (drawn == expected).all()
+        inputs = ops.ones((7, 9, 2), "float16")
+        drawn = _random.dropout(inputs, 0.3, (None, 1, None), seeds[0])
+        expected = keras.random.dropout(inputs, 0.3, (None, 1, None), seed=seeds[1])
+        assert drawn.dtype == expected.dtype
+        assert (drawn == expected).all()
     np.testing.assert_array_equal(ours.state.numpy(), theirs.state.numpy())
+
+
+DRAWS = {
+    "normal": lambda seed: _random.normal((5, 3), "float32", seed),
+    "uniform": lambda seed: _random.uniform((5, 3), 0.0, "float32", seed),
+    "integers": lambda seed: _random.integers((5, 3), 100, seed),
+    "signs": lambda seed: _random.signs(5, [20], "float32", seed)[0],
+    "dropout": lambda seed: _random.dropout(ops.ones((5, 3)), 0.5, (None, 3), seed),
+}
+
+
+@pytest.mark.skipif(ON_TENSORFLOW, reason="TensorFlow makes one draw at a time")
+@pytest.mark.parametrize("name", DRAWS)
+def test_draws_at_once_are_the_draws_one_by_one(name):
+    """`predict` runs several passes at once, each with a seed of its own."""
+    generator = keras.random.SeedGenerator(0)
+
+    def draw(state):
+        with keras.StatelessScope([(generator.state, state)]):
+            return DRAWS[name](generator)
+
+    seeds = [keras.random.SeedGenerator(i).state.value for i in range(6)]
+    found = ops.vectorized_map(draw, ops.stack(seeds))
+    expected = ops.stack([draw(seed) for seed in seeds])
+    np.testing.assert_array_equal(found, expected)
+    assert len({one.tobytes() for one in ops.convert_to_numpy(found)}) == 6
 
 
 @torch_only

@@ -104,8 +104,9 @@ def predict(
     that are changed in between (not weights) go unnoticed.
 
     Memory, in numbers of float32: a batch needs `batch_size * samples * P * D`
-    beside the activations of a pass (of up to ten passes at a time on
-    TensorFlow); the result `N * samples * P * D`, and twice that while Keras
+    beside the activations of a pass (on TensorFlow of up to ten passes at a time, on
+    the others of more than one only where each has 2 MB at most in all of them); the
+    result `N * samples * P * D`, and twice that while Keras
     joins the batches (on TensorFlow three times: it copies what it has joined),
     or `3 * N * D` with `keep_samples=False`.
 

@@ -15,6 +15,8 @@ from keras import tree
 
 from keras_uq_layers import _keras
 from keras_uq_layers._typing import Tensor
+from keras_uq_layers.prediction.vectorized_map import vectorized_map
+from keras_uq_layers.prediction.vectorized_map import vectorizes
 
 # Rows of a batch are chosen so that the widest activation of one pass has at most
 # this many entries (16 MB in float32), and the params of all passes this many
@@ -23,6 +25,9 @@ _ENTRIES = 2**22
 _PARAMS = 2**24
 _MOST_ROWS = 8192
 _ROWS_OF_UNKNOWN_MODELS = 256
+# So many passes run at once that no activation and no weight has more entries than
+# this in all of them (2 MB in float32). Beyond, caches make up for the calls saved.
+_ENTRIES_AT_ONCE = 2**19
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +38,18 @@ class Plan:
     seed_states: list[keras.Variable]
     # Whether the numbers drawn come from elsewhere, too.
     hidden: bool
-    # The deterministic part and the rest, as functions, or None.
-    cut: tuple[Callable[..., Any], Callable[..., Any]] | None
+    # The deterministic part and the rest, as graphs, or None.
+    cut: tuple[keras.Model, keras.Function] | None
+    # Entries of the widest activation of an example, in what is repeated, and of the
+    # largest weight. None where passes cannot run at once.
+    sizes: tuple[int, int] | None
+
+    def passes_at_once(self, rows: int) -> int:
+        """How many passes run at once, for a batch of so many rows."""
+        if self.sizes is None:
+            return 1
+        activation, weight = self.sizes
+        return max(1, _ENTRIES_AT_ONCE // max(1, rows * activation, weight))
 
     @property
     def random(self) -> bool:
@@ -44,7 +59,8 @@ class Plan:
 class Sampler(keras.Model):
     """Maps `x` to `samples` passes of another model, or to summaries of them.
 
-    The passes run in one loop in the graph. In pass `s` the seed generator
+    The passes run in one loop in the graph, on JAX and PyTorch several at once where
+    they are small. In pass `s` the seed generator
     `g` starts from the state `[k(seed, s, g), 0]`. All passes run inside a
     `keras.StatelessScope`, so that nothing of the model is ever assigned.
 
@@ -105,7 +121,8 @@ class Sampler(keras.Model):
 
         function, argument = self._whole, inputs
         if plan.cut is not None:
-            head, function = plan.cut
+            head, tail = plan.cut
+            function = functools.partial(_keras.run_graph, tail)
             argument = run(head, inputs, _rows(states[0], plan))
 
         def one_pass(state):
@@ -117,7 +134,9 @@ class Sampler(keras.Model):
             passes = [one_pass(states[s]) for s in range(self.samples)]
             outputs = [ops.stack(output) for output in zip(*passes, strict=True)]
         else:
-            outputs = ops.map(one_pass, states)
+            rows = tree.flatten(inputs)[0].shape[0]
+            at_once = min(self.samples, plan.passes_at_once(rows))
+            outputs = vectorized_map(one_pass, states, at_once)
         summed = [
             summary(_members_as_passes(self.model, output))
             for summary, output in zip(self.summaries, outputs, strict=True)
@@ -189,8 +208,45 @@ def make_plan(model: keras.Model, x: Any) -> tuple[Plan, Any]:
         # JAX makes numbers of the global generator constants of the graph.
         global_state = _keras.global_seed_generator().state
         hidden = hidden or any(state is global_state for state in seed_states)
-    cut = None if hidden or not seed_states else find_cut(model, seed_states)
-    return Plan(seed_states, hidden, cut), output
+    if hidden or not seed_states:
+        return Plan(seed_states, hidden, cut=None, sizes=None), output
+    cut = find_cut(model, seed_states)
+    sizes = _sizes(model, cut[1] if cut else model)
+    if sizes is not None and not _run_at_once(model, x, seed_states):
+        sizes = None
+    return Plan(seed_states, hidden, cut, sizes), output
+
+
+def _sizes(
+    model: keras.Model, repeated: keras.Model | keras.Function
+) -> tuple[int, int] | None:
+    """What `Plan` says of sizes; None where an activation has no static size."""
+    layers = [
+        layer
+        for op in _operations(repeated)
+        for layer in (_keras.all_layers(op) if isinstance(op, keras.Model) else [op])
+    ]
+    shapes = [shape[1:] for layer in layers for shape in _keras.output_shapes(layer)]
+    if not shapes or any(None in shape for shape in shapes):
+        return None
+    weights = [math.prod(v.shape) for v in model.variables]
+    return max(map(math.prod, shapes)), max(weights, default=0)
+
+
+def _run_at_once(model: keras.Model, x: Any, seed_states: list[keras.Variable]) -> bool:
+    """Whether two passes of a model can run at once."""
+    values = current_values(model)
+
+    def one_pass(states):
+        with Watch([*values, *zip(seed_states, states, strict=True)]):
+            return tree.flatten(model(x, training=False))
+
+    pairs = [ops.stack([state.value, state.value]) for state in seed_states]
+    return vectorizes(one_pass, pairs)
+
+
+def _operations(graph: keras.Model | keras.Function) -> list[Any]:
+    return getattr(graph, "operations", None) or getattr(graph, "layers", [])
 
 
 def _are_equal(one: Any, other: Any) -> bool:
@@ -231,7 +287,7 @@ def _unknown(inputs: Any) -> Tensor:
 
 def find_cut(
     model: keras.Model, drawn: list[keras.Variable]
-) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
+) -> tuple[keras.Model, keras.Function] | None:
     """Cuts a graph of layers in front of its first random layers.
 
     Args:
@@ -239,9 +295,8 @@ def find_cut(
         drawn: States of the seed generators that draw at inference.
 
     Returns:
-        The deterministic part and the rest, as functions; the rest returns a list
-        of all outputs. None for a subclassed model, or where the owner of a
-        generator is not found.
+        The deterministic part and the rest; the rest returns a list of all outputs.
+        None for a subclassed model, or where the owner of a generator is not found.
     """
     if not _keras.is_graph_of_layers(model):
         return None
@@ -264,9 +319,7 @@ def find_cut(
             cut.update({id(t): t for t in arguments})
     cut.update({id(t): t for t in model.outputs})  # one may not be random
     tensors = [tensor for key, tensor in cut.items() if key not in random]
-    head = keras.Model(inputs, tensors)
-    tail = keras.Function(tensors, model.outputs)
-    return head, functools.partial(_keras.run_graph, tail)
+    return keras.Model(inputs, tensors), keras.Function(tensors, model.outputs)
 
 
 def rows_at_a_time(model: keras.Model, samples: int, params_size: int) -> int:
@@ -278,7 +331,7 @@ def rows_at_a_time(model: keras.Model, samples: int, params_size: int) -> int:
     """
     widths = [
         math.prod(n for n in shape[1:] if n)
-        for op in getattr(model, "operations", None) or getattr(model, "layers", [])
+        for op in _operations(model)
         for shape in _keras.output_shapes(op)
         if None not in shape[1:]
     ]

@@ -1,0 +1,173 @@
+"""Passes that run at once are the passes that run one after the other."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import layers
+from keras import ops
+from small_models import inputs
+from small_models import normal_model
+from small_models import predict
+
+import keras_uq_layers as uq
+from keras_uq_layers.prediction import sampler
+from keras_uq_layers.prediction.sampler import Plan
+from keras_uq_layers.prediction.sampler import make_plan
+from keras_uq_layers.prediction.vectorized_map import vectorized_map
+from keras_uq_layers.prediction.vectorized_map import vectorizes
+
+BACKEND = keras.backend.backend()
+several_only = pytest.mark.skipif(
+    BACKEND == "tensorflow", reason="TensorFlow gains nothing by it"
+)
+
+POSTERIORS = ("mean_field", "low_rank", "kronecker", "full_covariance")
+RANDOM = {
+    **{
+        posterior: lambda posterior=posterior: [
+            uq.DenseVariational(4, "tanh", kl_weight=0.01, posterior=posterior)
+        ]
+        for posterior in POSTERIORS
+    },
+    "convolution": lambda: [
+        layers.Reshape((3, 1)),
+        uq.Conv1DVariational(4, 2, kl_weight=0.01),
+        layers.Flatten(),
+    ],
+    "dropout": lambda: [layers.Dense(4), uq.MCDropout(0.5)],
+    "spatial dropout": lambda: [
+        layers.Reshape((3, 1)),
+        layers.Conv1D(4, 2),
+        uq.SpatialMCDropout1D(0.5),
+        layers.Flatten(),
+    ],
+    "concrete dropout": lambda: [
+        uq.ConcreteDropout(layers.Dense(4), kl_weight=0.01, initial_rate=0.4)
+    ],
+    "latent": lambda: [layers.Dense(4), uq.NormalSampling()],
+    "wrapper": lambda: [uq.Variational(layers.Dense(4), kl_weight=0.01)],
+    "recurrent": lambda: [
+        layers.Reshape((3, 1)),
+        uq.Variational(layers.GRU(4), kl_weight=0.01),
+    ],
+    "nested": lambda: [
+        layers.Dense(4),
+        keras.Sequential([uq.MCDropout(0.5), layers.BatchNormalization()]),
+    ],
+}
+
+
+def plan_of(model, x):
+    return make_plan(model, ops.convert_to_tensor(x))[0]
+
+
+def one_after_the_other(monkeypatch):
+    monkeypatch.setattr(sampler, "_ENTRIES_AT_ONCE", 0)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_each_random_layer(name, monkeypatch):
+    model = keras.Sequential([keras.Input((3,)), *RANDOM[name](), layers.Dense(2)])
+    x = inputs(rows=7)
+    plan = plan_of(model, x)
+    assert (plan.passes_at_once(rows=7) > 8) == (BACKEND != "tensorflow")
+    at_once = predict(model, x, samples=11).samples
+    assert len(np.unique(at_once[:, 0, 0])) > 2
+    one_after_the_other(monkeypatch)
+    model.__dict__.pop("_uq_predict_cache")
+    np.testing.assert_allclose(
+        at_once, predict(model, x, samples=11).samples, rtol=1e-4, atol=1e-5
+    )
+
+
+@several_only
+@given(samples=st.integers(2, 9), rows=st.integers(1, 5), entries=st.integers(1, 2**10))
+def test_however_many_run_at_once(samples, rows, entries):
+    model, x = normal_model(width=4), inputs(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampler, "_ENTRIES_AT_ONCE", entries)
+        found = predict(model, x, samples=samples).samples
+        one_after_the_other(patch)
+        model.__dict__.pop("_uq_predict_cache")
+        expected = predict(model, x, samples=samples).samples
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@several_only
+def test_no_more_run_at_once_than_caches_hold():
+    x = keras.Input((3,))
+    wide = layers.Dense(1000)(x)  # in front of what is repeated
+    random = uq.MCDropout(0.5)(layers.Dense(20)(wide))
+    inner = keras.Sequential([keras.Input((20,)), layers.Dense(50), layers.Dense(5)])
+    model = keras.Model(x, layers.Dense(1)(inner(random)))
+    plan = plan_of(model, inputs())
+    assert plan.sizes == (50, 20_000)  # the widest layer is in a model in the model
+    assert plan.passes_at_once(rows=32) == 2**19 // 20_000
+    assert plan.passes_at_once(rows=1000) == 2**19 // 50_000
+    assert plan.passes_at_once(rows=2**30) == 1
+
+
+def test_an_axis_of_any_length_counts_as_large():
+    x = keras.Input((None, 3))
+    model = keras.Model(x, layers.Dense(1)(uq.MCDropout(0.5)(x)))
+    plan = plan_of(model, np.zeros((2, 5, 3), "float32"))
+    assert plan.passes_at_once(rows=1) == 1
+
+
+class Stubborn(layers.Layer):
+    """Asks for a number, which is of many passes at once."""
+
+    def call(self, inputs):
+        if BACKEND == "torch":
+            return inputs + 0.0 * float(ops.max(inputs))
+        import jax
+
+        def same(x):
+            return x
+
+        plain = jax.custom_batching.custom_vmap(same)
+
+        @plain.def_vmap
+        def refuse(axis_size, in_batched, x):
+            raise NotImplementedError("one at a time")
+
+        return plain(inputs)
+
+
+@several_only
+def test_a_layer_that_takes_one_pass_only():
+    model = keras.Sequential(
+        [keras.Input((3,)), uq.MCDropout(0.5), Stubborn(), layers.Dense(1)]
+    )
+    assert plan_of(model, inputs()).passes_at_once(rows=1) == 1
+    assert predict(model, inputs()).epistemic_std.min() > 0
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="JAX has no such operation")
+def test_an_operation_that_would_become_a_loop():
+    import torch
+
+    def slow(x):
+        return torch.histc(x, bins=3)
+
+    with pytest.warns(UserWarning, match="performance drop"):
+        torch.vmap(slow)(torch.ones(2, 4))
+    assert not vectorizes(slow, torch.ones(2, 4))
+
+
+@several_only
+@given(
+    count=st.integers(1, 12),
+    at_once=st.integers(1, 12),
+)
+def test_a_map_is_a_map(count, at_once):
+    elements = ops.reshape(ops.arange(2.0 * count), (count, 2))
+    found = vectorized_map(lambda e: [ops.sum(e), 2.0 * e], elements, at_once)
+    np.testing.assert_array_equal(found[0], ops.sum(elements, axis=1))
+    np.testing.assert_array_equal(found[1], 2.0 * elements)
+
+
+def test_a_plan_without_sizes_runs_pass_by_pass():
+    assert Plan([], hidden=True, cut=None, sizes=None).passes_at_once(rows=1) == 1
