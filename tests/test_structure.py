@@ -109,9 +109,10 @@ def test_few_files_look_at_the_backend():
     }
     assert users == {
         "_keras.py",  # whether code is traced
-        "_random.py",  # the generators of TensorFlow and PyTorch
+        "_random/__init__.py",  # the generators of TensorFlow and PyTorch
         "numerics/special.py",  # functions that keras.ops lacks
         "numerics/division.py",  # the quotient rule of JAX
+        "numerics/vectorized_map.py",  # TensorFlow gains nothing by it
         "numerics/vector.py",  # each takes a vector apart in another way
         "layers/_seeding.py",  # the replicas of TensorFlow, the state on PyTorch
         "prediction/sampler.py",  # XLA is the only compiler of JAX

@@ -104,11 +104,11 @@ def predict(
     that are changed in between (not weights) go unnoticed.
 
     Memory, in numbers of float32: a batch needs `batch_size * samples * P * D`
-    beside the activations of a pass (on TensorFlow of up to ten passes at a time, on
-    the others of more than one only where each has 2 MB at most in all of them); the
-    result `N * samples * P * D`, and twice that while Keras
-    joins the batches (on TensorFlow three times: it copies what it has joined),
-    or `3 * N * D` with `keep_samples=False`.
+    beside the activations of a pass (on TensorFlow of up to ten passes at a time;
+    on JAX and PyTorch small passes run several at once, as many as need 2 MB for
+    their widest activation); the result `N * samples * P * D`, and twice that while
+    Keras joins the batches (on TensorFlow three times: it copies what it has
+    joined), or `3 * N * D` with `keep_samples=False`.
 
     A row with a NaN in one of its float inputs, and a row whose output is no
     distribution of the family, is answered by NaN throughout. A warning tells

@@ -15,8 +15,8 @@ from keras import tree
 
 from keras_uq_layers import _keras
 from keras_uq_layers._typing import Tensor
-from keras_uq_layers.prediction.vectorized_map import vectorized_map
-from keras_uq_layers.prediction.vectorized_map import vectorizes
+from keras_uq_layers.numerics.vectorized_map import vectorized_map
+from keras_uq_layers.numerics.vectorized_map import vectorizes
 
 # Rows of a batch are chosen so that the widest activation of one pass has at most
 # this many entries (16 MB in float32), and the params of all passes this many
@@ -60,9 +60,9 @@ class Sampler(keras.Model):
     """Maps `x` to `samples` passes of another model, or to summaries of them.
 
     The passes run in one loop in the graph, on JAX and PyTorch several at once where
-    they are small. In pass `s` the seed generator
-    `g` starts from the state `[k(seed, s, g), 0]`. All passes run inside a
-    `keras.StatelessScope`, so that nothing of the model is ever assigned.
+    they are small. In pass `s` the seed generator `g` starts from the state
+    `[k(seed, s, g), 0]`. All passes run inside a `keras.StatelessScope`, so that
+    nothing of the model is ever assigned.
 
     Args:
         model: A built Keras model with outputs `(B, ..., P * D)`, or
@@ -226,11 +226,15 @@ def _sizes(
         for op in _operations(repeated)
         for layer in (_keras.all_layers(op) if isinstance(op, keras.Model) else [op])
     ]
-    shapes = [shape[1:] for layer in layers for shape in _keras.output_shapes(layer)]
-    if not shapes or any(None in shape for shape in shapes):
-        return None
+    entries = []
+    for layer in layers:
+        for shape in _keras.output_shapes(layer):
+            sizes = [size for size in shape[1:] if size is not None]
+            if len(sizes) < len(shape[1:]):
+                return None
+            entries.append(math.prod(sizes))
     weights = [math.prod(v.shape) for v in model.variables]
-    return max(map(math.prod, shapes)), max(weights, default=0)
+    return (max(entries), max(weights, default=0)) if entries else None
 
 
 def _run_at_once(model: keras.Model, x: Any, seed_states: list[keras.Variable]) -> bool:
@@ -243,10 +247,6 @@ def _run_at_once(model: keras.Model, x: Any, seed_states: list[keras.Variable]) 
 
     pairs = [ops.stack([state.value, state.value]) for state in seed_states]
     return vectorizes(one_pass, pairs)
-
-
-def _operations(graph: keras.Model | keras.Function) -> list[Any]:
-    return getattr(graph, "operations", None) or getattr(graph, "layers", [])
 
 
 def _are_equal(one: Any, other: Any) -> bool:
@@ -320,6 +320,10 @@ def find_cut(
     cut.update({id(t): t for t in model.outputs})  # one may not be random
     tensors = [tensor for key, tensor in cut.items() if key not in random]
     return keras.Model(inputs, tensors), keras.Function(tensors, model.outputs)
+
+
+def _operations(graph: keras.Model | keras.Function) -> list[Any]:
+    return getattr(graph, "operations", None) or getattr(graph, "layers", [])
 
 
 def rows_at_a_time(model: keras.Model, samples: int, params_size: int) -> int:

@@ -12,11 +12,11 @@ from small_models import normal_model
 from small_models import predict
 
 import keras_uq_layers as uq
+from keras_uq_layers.numerics.vectorized_map import vectorized_map
+from keras_uq_layers.numerics.vectorized_map import vectorizes
 from keras_uq_layers.prediction import sampler
 from keras_uq_layers.prediction.sampler import Plan
 from keras_uq_layers.prediction.sampler import make_plan
-from keras_uq_layers.prediction.vectorized_map import vectorized_map
-from keras_uq_layers.prediction.vectorized_map import vectorizes
 
 BACKEND = keras.backend.backend()
 several_only = pytest.mark.skipif(

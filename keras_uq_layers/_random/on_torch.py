@@ -7,6 +7,7 @@ when it runs alone.
 
 import functools
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,16 +47,18 @@ def _options(dtype: str) -> dict[str, Any]:
 def _drawn(draw: Draw, seed: Seed) -> torch.Tensor:
     state = _keras.random_module().draw_seed(seed)
     try:
-        numbers = state.tolist()
+        states = [state.tolist()]
     except RuntimeError:  # within `torch.vmap` a state has no numbers
         return _EachPass.apply(state, draw)
-    return _drawn_from(numbers, draw)
+    return next(_drawn_from(states, draw))
 
 
-def _drawn_from(state: Sequence[int], draw: Draw) -> torch.Tensor:
+def _drawn_from(states: Sequence[Sequence[int]], draw: Draw) -> Iterator[torch.Tensor]:
+    """A draw from each state of a seed generator of Keras."""
     generator = torch.Generator(device=_keras.torch_device())
-    generator.manual_seed(sum(state) & 0xFFFFFFFF)
-    return draw(generator=generator)
+    for numbers in states:
+        generator.manual_seed(sum(numbers) & 0xFFFFFFFF)
+        yield draw(generator=generator)
 
 
 class _EachPass(torch.autograd.Function):
@@ -63,7 +66,7 @@ class _EachPass(torch.autograd.Function):
 
     @staticmethod
     def forward(state: torch.Tensor, draw: Draw) -> torch.Tensor:
-        return _drawn_from(state.tolist(), draw)
+        return next(_drawn_from([state.tolist()], draw))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -74,4 +77,4 @@ class _EachPass(torch.autograd.Function):
         info: Any, in_dims: tuple, state: torch.Tensor, draw: Draw
     ) -> tuple[torch.Tensor, int]:
         states = state.movedim(in_dims[0], 0).tolist()
-        return torch.stack([_drawn_from(one, draw) for one in states]), 0
+        return torch.stack(list(_drawn_from(states, draw))), 0

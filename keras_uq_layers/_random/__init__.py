@@ -1,6 +1,6 @@
 """Random numbers: those of `keras.random`, but for what is slow.
 
-On PyTorch these functions go a shorter way to the same numbers (`_random_torch`): the
+On PyTorch these functions go a shorter way to the same numbers (`on_torch.py`): the
 way of Keras from a seed to a generator takes most of the time of a small draw.
 
 With TensorFlow on a CPU two things are slow:
@@ -161,9 +161,9 @@ def _on_torch() -> ModuleType | None:
 
     if _keras.torch_device() == "meta" or torch.compiler.is_compiling():
         return None
-    from keras_uq_layers import _random_torch
+    from keras_uq_layers._random import on_torch
 
-    return _random_torch
+    return on_torch
 
 
 def _is_tensorflow_on_cpu() -> bool:
