@@ -112,6 +112,7 @@ def test_few_files_look_at_the_backend():
         "_random/__init__.py",  # the generators of TensorFlow and PyTorch
         "numerics/special.py",  # functions that keras.ops lacks
         "numerics/division.py",  # the quotient rule of JAX
+        "numerics/matmul.py",  # the checks of Keras on PyTorch
         "numerics/vectorized_map.py",  # TensorFlow gains nothing by it
         "numerics/vector.py",  # each takes a vector apart in another way
         "layers/_seeding.py",  # the replicas of TensorFlow, the state on PyTorch

@@ -1,7 +1,6 @@
 from typing import Any
 
 import keras
-from keras import ops
 from keras.layers import InputSpec
 
 from keras_uq_layers import arguments
@@ -13,6 +12,7 @@ from keras_uq_layers.layers._variational_layer import FLIPOUT
 from keras_uq_layers.layers._variational_layer import LOCAL_REPARAMETERIZATION
 from keras_uq_layers.layers._variational_layer import REPARAMETERIZATION
 from keras_uq_layers.layers._variational_layer import VariationalLayer
+from keras_uq_layers.numerics.matmul import matmul
 from keras_uq_layers.registration import register
 
 
@@ -169,7 +169,7 @@ class DenseVariational(VariationalLayer):
         self._build_weights((features, self.units), self.units, (features, self.units))
 
     def _linear(self, inputs: Tensor, kernel: Tensor) -> Tensor:
-        return ops.matmul(inputs, kernel)
+        return matmul(inputs, kernel)
 
     def _plain_layer(self) -> keras.layers.Layer:
         return keras.layers.Dense(
