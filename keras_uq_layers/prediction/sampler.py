@@ -25,8 +25,8 @@ _ENTRIES = 2**22
 _PARAMS = 2**24
 _MOST_ROWS = 8192
 _ROWS_OF_UNKNOWN_MODELS = 256
-# So many passes run at once that no activation and no weight has more entries than
-# this in all of them (2 MB in float32). Beyond, caches make up for the calls saved.
+# So many passes run at once that no activation and no random kernel has more entries
+# than this in all of them (2 MB in float32). Beyond, caches cost what fewer calls save.
 _ENTRIES_AT_ONCE = 2**19
 
 
@@ -41,15 +41,15 @@ class Plan:
     # The deterministic part and the rest, as graphs, or None.
     cut: tuple[keras.Model, keras.Function] | None
     # Entries of the widest activation of an example, in what is repeated, and of the
-    # largest weight. None where passes cannot run at once.
+    # largest kernel that may be drawn. None where passes cannot run at once.
     sizes: tuple[int, int] | None
 
     def passes_at_once(self, rows: int) -> int:
         """How many passes run at once, for a batch of so many rows."""
         if self.sizes is None:
             return 1
-        activation, weight = self.sizes
-        return max(1, _ENTRIES_AT_ONCE // max(1, rows * activation, weight))
+        activation, kernel = self.sizes
+        return max(1, _ENTRIES_AT_ONCE // max(1, rows * activation, kernel))
 
     @property
     def random(self) -> bool:
@@ -211,14 +211,16 @@ def make_plan(model: keras.Model, x: Any) -> tuple[Plan, Any]:
     if hidden or not seed_states:
         return Plan(seed_states, hidden, cut=None, sizes=None), output
     cut = find_cut(model, seed_states)
-    sizes = _sizes(model, cut[1] if cut else model)
+    sizes = _sizes(model, cut[1] if cut else model, seed_states)
     if sizes is not None and not _run_at_once(model, x, seed_states):
         sizes = None
     return Plan(seed_states, hidden, cut, sizes), output
 
 
 def _sizes(
-    model: keras.Model, repeated: keras.Model | keras.Function
+    model: keras.Model,
+    repeated: keras.Model | keras.Function,
+    seed_states: list[keras.Variable],
 ) -> tuple[int, int] | None:
     """What `Plan` says of sizes; None where an activation has no static size."""
     layers = [
@@ -226,15 +228,23 @@ def _sizes(
         for op in _operations(repeated)
         for layer in (_keras.all_layers(op) if isinstance(op, keras.Model) else [op])
     ]
-    entries = []
+    activations = []
     for layer in layers:
         for shape in _keras.output_shapes(layer):
             sizes = [size for size in shape[1:] if size is not None]
             if len(sizes) < len(shape[1:]):
                 return None
-            entries.append(math.prod(sizes))
-    weights = [math.prod(v.shape) for v in model.variables]
-    return (max(entries), max(weights, default=0)) if entries else None
+            activations.append(math.prod(sizes))
+    drawn = {id(state) for state in seed_states}
+    kernels = [
+        math.prod(variable.shape)
+        for layer in _keras.all_layers(model)
+        if drawn & {id(g.state) for g in _keras.seed_generators_of(layer)}
+        # The vectors of a layer are its biases and what a posterior is made of.
+        for variable in layer.variables
+        if len(variable.shape) > 1
+    ]
+    return (max(activations), max(kernels, default=0)) if activations else None
 
 
 def _run_at_once(model: keras.Model, x: Any, seed_states: list[keras.Variable]) -> bool:

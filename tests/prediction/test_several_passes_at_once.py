@@ -100,13 +100,24 @@ def test_no_more_run_at_once_than_caches_hold():
     x = keras.Input((3,))
     wide = layers.Dense(1000)(x)  # in front of what is repeated
     random = uq.MCDropout(0.5)(layers.Dense(20)(wide))
-    inner = keras.Sequential([keras.Input((20,)), layers.Dense(50), layers.Dense(5)])
+    inner = keras.Sequential(
+        [keras.Input((20,)), layers.Dense(50), uq.DenseVariational(5, kl_weight=0.01)]
+    )
     model = keras.Model(x, layers.Dense(1)(inner(random)))
     plan = plan_of(model, inputs())
-    assert plan.sizes == (50, 20_000)  # the widest layer is in a model in the model
-    assert plan.passes_at_once(rows=32) == 2**19 // 20_000
+    # The widest layer is in a model in the model. Its kernel of 1000 is not random.
+    assert plan.sizes == (50, 250)
+    assert plan.passes_at_once(rows=2) == 2**19 // 250
     assert plan.passes_at_once(rows=1000) == 2**19 // 50_000
     assert plan.passes_at_once(rows=2**30) == 1
+
+
+@several_only
+def test_a_covariance_is_not_drawn():
+    posterior = {"posterior": "full_covariance", "kl_weight": 0.01}
+    model = keras.Sequential([keras.Input((30,)), uq.DenseVariational(20, **posterior)])
+    plan = plan_of(model, np.ones((2, 30), "float32"))
+    assert plan.sizes == (30, 30 * 20)
 
 
 def test_an_axis_of_any_length_counts_as_large():
