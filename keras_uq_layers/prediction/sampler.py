@@ -28,6 +28,8 @@ _ROWS_OF_UNKNOWN_MODELS = 256
 # So many passes run at once that no activation and no random kernel has more entries
 # than this in all of them (2 MB in float32). Beyond, caches cost what fewer calls save.
 _ENTRIES_AT_ONCE = 2**19
+# Two or three at once gain nothing, and on JAX may lose a half.
+_FEWEST_AT_ONCE = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Plan:
         if self.sizes is None:
             return 1
         activation, kernel = self.sizes
-        return max(1, _ENTRIES_AT_ONCE // max(1, rows * activation, kernel))
+        fit = _ENTRIES_AT_ONCE // max(1, rows * activation, kernel)
+        return fit if fit >= _FEWEST_AT_ONCE else 1
 
     @property
     def random(self) -> bool:
@@ -222,7 +225,7 @@ def _sizes(
     repeated: keras.Model | keras.Function,
     seed_states: list[keras.Variable],
 ) -> tuple[int, int] | None:
-    """What `Plan` says of sizes; None where an activation has no static size."""
+    """What `Plan` says of sizes."""
     layers = [
         layer
         for op in _operations(repeated)
@@ -237,14 +240,17 @@ def _sizes(
             activations.append(math.prod(sizes))
     drawn = {id(state) for state in seed_states}
     kernels = [
-        math.prod(variable.shape)
+        tuple(variable.shape)
         for layer in _keras.all_layers(model)
         if drawn & {id(g.state) for g in _keras.seed_generators_of(layer)}
         # The vectors of a layer are its biases and what a posterior is made of.
         for variable in layer.variables
         if len(variable.shape) > 1
     ]
-    return (max(activations), max(kernels, default=0)) if activations else None
+    # Convolutions with a kernel for each pass are slower than one after the other.
+    if not activations or any(len(shape) > 2 for shape in kernels):
+        return None
+    return max(activations), max(map(math.prod, kernels), default=0)
 
 
 def _run_at_once(model: keras.Model, x: Any, seed_states: list[keras.Variable]) -> bool:
