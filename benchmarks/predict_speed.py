@@ -1,17 +1,18 @@
 """How fast `uq.predict` is, as ratios, all sides interleaved in one process.
 
     python benchmarks/predict_speed.py [--repeats 9]
+    KERAS_BACKEND=jax python benchmarks/predict_speed.py  # or torch
 
 Sides, for 5000 inputs and 100 passes:
 
-- loop:     a bare `tf.map_fn` of the model in a `tf.function`;
+- loop:     the model in a bare loop over the passes: `tf.map_fn` in a `tf.function`,
+            `jax.lax.map` in a `jax.jit`; on PyTorch the list without gradients;
 - predict:  `uq.predict`, params of all passes kept;
 - list:     the list comprehension `[model(x) for _ in range(100)]`;
 - limit:    the bare loop over the layers from the first random one on, of
             features that are there already: the most that a cut can gain.
 
 The table shows the median of the times and of the ratios within a round.
-Needs the TensorFlow backend.
 """
 
 import argparse
@@ -21,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 from timing import interleaved
 
 import keras_uq_layers as uq
@@ -50,18 +51,47 @@ def dropout_on_top(width):
     return [*plain, uq.MCDropout(0.1), uq.DistributionHead(1)]
 
 
-def bare_loop(call, x):
-    @tf.function
-    def loop(x):
-        return tf.map_fn(
-            lambda _: call(x), tf.range(PASSES), fn_output_signature=tf.float32
-        )
+def bare_loop(model, x):
+    """The passes of a model, in the fastest loop that the backend has for one pass."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-    return lambda: loop(x).numpy()
+        @tf.function
+        def loop(x):
+            return tf.map_fn(
+                lambda _: model(x), tf.range(PASSES), fn_output_signature=tf.float32
+            )
+
+        return lambda: loop(x).numpy()
+    if keras.backend.backend() == "torch":
+        import torch
+
+        @torch.no_grad()
+        def eager_loop():
+            return torch.stack([model(x) for _ in range(PASSES)]).numpy()
+
+        return eager_loop
+    import jax
+
+    seeds = [g.state for layer in model.layers for g in seed_generators(layer)]
+    keys = np.random.default_rng(0).integers(2**31, size=(PASSES, len(seeds), 2))
+
+    def one_pass(states):
+        with keras.StatelessScope(list(zip(seeds, states, strict=True))):
+            return model(x)
+
+    compiled = jax.jit(lambda states: jax.lax.map(one_pass, states))
+    return lambda: np.asarray(compiled(ops.convert_to_tensor(keys, "uint32")))
+
+
+def seed_generators(layer):
+    return getattr(layer, "seed_generators", None) or [
+        value for name, value in vars(layer).items() if name == "seed_generator"
+    ]
 
 
 def sides(model, x):
-    tensor = tf.constant(x)
+    tensor = ops.convert_to_tensor(x)
     plain = (keras.layers.Dense, keras.layers.InputLayer)
     first = next(i for i, ly in enumerate(model.layers) if not isinstance(ly, plain))
     features = keras.Sequential(model.layers[:first])(tensor) if first else tensor
@@ -70,7 +100,7 @@ def sides(model, x):
         "loop": bare_loop(model, tensor),
         "limit": bare_loop(random_part, features),
         "predict": lambda: uq.predict(model, x, samples=PASSES, seed=0, verbose=0),
-        "list": lambda: np.stack([model(tensor) for _ in range(PASSES)]),
+        "list": lambda: [model(tensor) for _ in range(PASSES)],
     }
 
 

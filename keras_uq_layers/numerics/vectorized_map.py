@@ -30,7 +30,10 @@ def vectorized_map(
         return jax.lax.map(function, elements, batch_size=at_once)
     import torch
 
-    return torch.vmap(function, chunk_size=at_once)(elements)
+    try:
+        return torch.vmap(function, chunk_size=at_once)(elements)
+    except RuntimeError:  # an operation may refuse these shapes, and take others
+        return ops.map(function, elements)
 
 
 def vectorizes(function: Callable[..., Any], elements: Any) -> bool:

@@ -247,8 +247,9 @@ def _sizes(
         for variable in layer.variables
         if len(variable.shape) > 1
     ]
-    # Convolutions with a kernel for each pass are slower than one after the other.
-    if not activations or any(len(shape) > 2 for shape in kernels):
+    # Several convolutions, each with a kernel of its own, are slow in XLA.
+    slow = keras.backend.backend() == "jax" and any(len(shape) > 2 for shape in kernels)
+    if slow or not activations:
         return None
     return max(activations), max(map(math.prod, kernels), default=0)
 
