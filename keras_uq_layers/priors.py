@@ -1,9 +1,7 @@
 """Priors: independent distributions of the weights before data are seen."""
 
-import functools
 import math
 import numbers
-import operator
 from collections.abc import Callable
 from typing import Any
 from typing import Self
@@ -263,8 +261,7 @@ class NormalPrior(Prior):
         log = ops.log if self.trainable_scale else math.log
         half, offset = 0.5 / (prior_scale * prior_scale), log(prior_scale) - 0.5
         of_scales = ops.sum(half * (scale * scale) - ops.log(scale) + offset)
-        squares = [ops.sum(loc * loc) for loc in locs.values()]
-        return of_scales + half * functools.reduce(operator.add, squares)
+        return of_scales + half * sum(ops.sum(loc * loc) for loc in locs.values())
 
     def get_config(self) -> Config:
         return {

@@ -1,8 +1,9 @@
 """Random numbers on PyTorch: those of `keras.random`, by a shorter way.
 
 `predict` runs several passes at once with `torch.vmap`, each with a seed of its own.
-There `keras.random` cannot read the seeds. Here each pass gets the numbers that it gets
-when it runs alone.
+Within `vmap` a seed has no value that can be read, and `keras.random` fails. The
+functions here get all seeds at once and draw once from each, so that a pass has the
+numbers that it would have alone.
 """
 
 import functools

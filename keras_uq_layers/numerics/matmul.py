@@ -9,7 +9,8 @@ from keras_uq_layers._typing import Tensor
 def matmul(inputs: Tensor, kernel: Tensor) -> Tensor:
     """`ops.matmul` of two float tensors of one dtype.
 
-    On PyTorch the checks of Keras take five times as long as a product of 16 units.
+    On PyTorch the checks of Keras take five times as long as the product itself, in a
+    layer of 16 units.
 
     Args:
         inputs: Tensor `(..., F)`.

@@ -1,6 +1,5 @@
 """A loop over elements, of which JAX and PyTorch take several at once."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -20,19 +19,20 @@ def vectorized_map(
         elements: Tensor with the elements on its first axis.
         at_once: How many. More than one only where `vectorizes` says so.
     """
+    if keras.backend.backend() == "jax":
+        # A remainder would be compiled a second time.
+        at_once = max(n for n in range(1, at_once + 1) if len(elements) % n == 0)
     if at_once == 1:
         return ops.map(function, elements)
     if keras.backend.backend() == "jax":
         import jax
 
-        # What is left over would be compiled for itself.
-        at_once = max(n for n in range(1, at_once + 1) if len(elements) % n == 0)
         return jax.lax.map(function, elements, batch_size=at_once)
     import torch
 
     try:
         return torch.vmap(function, chunk_size=at_once)(elements)
-    except RuntimeError:  # an operation may refuse these shapes, and take others
+    except Exception:  # an operation may refuse these shapes, and take others
         return ops.map(function, elements)
 
 
@@ -57,9 +57,7 @@ def vectorizes(function: Callable[..., Any], elements: Any) -> bool:
         else:
             import torch
 
-            with warnings.catch_warnings():
-                # It says so where an operation becomes a loop.
-                warnings.filterwarnings("error", "There is a performance drop")
+            with torch.no_grad():
                 torch.vmap(function)(elements)
     except Exception:  # whatever an operation says that knows no such axis
         return False

@@ -67,10 +67,10 @@ def predict(
     ```
 
     The model runs `samples` times, with `training=False`, in one loop in the
-    graph. It may be any Keras model: one with variational layers or `MCDropout`,
-    an `Ensemble`, whose members are the components, or a model that knows
-    nothing of this library. A model without randomness runs once and has no
-    epistemic part.
+    graph (on JAX and PyTorch several passes at once where they are small). It may
+    be any Keras model: one with variational layers or `MCDropout`, an `Ensemble`,
+    whose members are the components, or a model that knows nothing of this
+    library. A model without randomness runs once and has no epistemic part.
 
     The family says how the output is read. It is that of the model's head, else
     of its compiled loss. The softmax, the sigmoid and the cross entropies of
@@ -93,8 +93,8 @@ def predict(
     weights it is one function, whatever the batch size; for layers with noise
     per example (`MCDropout`) the result depends on the batch size, its
     distribution does not. The same seed gives the same result, and the first
-    passes of a longer run are those of a shorter one. The weights of the
-    model and the states of its seed generators stay as they are.
+    passes of a longer run are those of a shorter one, up to rounding. The weights
+    of the model and the states of its seed generators stay as they are.
 
     In Functional and Sequential models the part in front of the first random
     layer runs once per batch instead of once per pass. A nested model counts
@@ -105,10 +105,10 @@ def predict(
 
     Memory, in numbers of float32: a batch needs `batch_size * samples * P * D`
     beside the activations of a pass (on TensorFlow of up to ten passes at a time;
-    on JAX and PyTorch small passes run several at once, as many as need 2 MB for
-    their widest activation); the result `N * samples * P * D`, and twice that while
-    Keras joins the batches (on TensorFlow three times: it copies what it has
-    joined), or `3 * N * D` with `keep_samples=False`.
+    on JAX and PyTorch so many small ones at once that their widest activation has
+    2^19 entries at most in all of them). The result needs `N * samples * P * D`,
+    and twice that while Keras joins the batches (on TensorFlow three times: it
+    copies what it has joined), or `3 * N * D` with `keep_samples=False`.
 
     A row with a NaN in one of its float inputs, and a row whose output is no
     distribution of the family, is answered by NaN throughout. A warning tells

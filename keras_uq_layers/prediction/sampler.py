@@ -26,10 +26,17 @@ _PARAMS = 2**24
 _MOST_ROWS = 8192
 _ROWS_OF_UNKNOWN_MODELS = 256
 # So many passes run at once that no activation and no random kernel has more entries
-# than this in all of them (2 MB in float32). Beyond, caches cost what fewer calls save.
+# than this in all of them (2 MB in float32). With more, what no longer fits into the
+# caches costs as much as fewer calls save.
 _ENTRIES_AT_ONCE = 2**19
 # Two or three at once gain nothing, and on JAX may lose a half.
 _FEWEST_AT_ONCE = 4
+
+_ATTENTION = (
+    keras.layers.Attention,
+    keras.layers.GroupQueryAttention,
+    keras.layers.MultiHeadAttention,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,9 +222,10 @@ def make_plan(model: keras.Model, x: Any) -> tuple[Plan, Any]:
         return Plan(seed_states, hidden, cut=None, sizes=None), output
     cut = find_cut(model, seed_states)
     sizes = _sizes(model, cut[1] if cut else model, seed_states)
-    if sizes is not None and not _run_at_once(model, x, seed_states):
-        sizes = None
-    return Plan(seed_states, hidden, cut, sizes), output
+    plan = Plan(seed_states, hidden, cut, sizes)
+    if plan.passes_at_once(rows=1) > 1 and not _run_at_once(model, x, seed_states):
+        plan = dataclasses.replace(plan, sizes=None)
+    return plan, output
 
 
 def _sizes(
@@ -225,12 +233,15 @@ def _sizes(
     repeated: keras.Model | keras.Function,
     seed_states: list[keras.Variable],
 ) -> tuple[int, int] | None:
-    """What `Plan` says of sizes."""
+    """The `sizes` of a `Plan`."""
+    operations = [repeated] if repeated is model else repeated.operations
     layers = [
         layer
-        for op in _operations(repeated)
-        for layer in (_keras.all_layers(op) if isinstance(op, keras.Model) else [op])
+        for op in operations
+        for layer in (_keras.all_layers(op) if isinstance(op, keras.Layer) else [op])
     ]
+    if not all(map(_is_as_wide_as_it_looks, layers)):
+        return None
     activations = []
     for layer in layers:
         for shape in _keras.output_shapes(layer):
@@ -243,7 +254,7 @@ def _sizes(
         tuple(variable.shape)
         for layer in _keras.all_layers(model)
         if drawn & {id(g.state) for g in _keras.seed_generators_of(layer)}
-        # The vectors of a layer are its biases and what a posterior is made of.
+        # Vectors are biases, or hold the scales and correlations of a posterior.
         for variable in layer.variables
         if len(variable.shape) > 1
     ]
@@ -252,6 +263,22 @@ def _sizes(
     if slow or not activations:
         return None
     return max(activations), max(map(math.prod, kernels), default=0)
+
+
+def _is_as_wide_as_it_looks(layer: Any) -> bool:
+    """Whether no tensor in a layer is much larger than those that it emits.
+
+    The scores of attention are, and a layer or model of the user's that is made of
+    others may hold anything.
+    """
+    if isinstance(layer, _ATTENTION):
+        return False
+    if not isinstance(layer, keras.Layer) or len(_keras.all_layers(layer)) == 1:
+        return True
+    if isinstance(layer, keras.Model) and _keras.is_graph_of_layers(layer):
+        return True
+    ours = type(layer).__module__.startswith("keras_uq_layers.")
+    return ours or _keras.is_keras(layer)
 
 
 def _run_at_once(model: keras.Model, x: Any, seed_states: list[keras.Variable]) -> bool:

@@ -13,7 +13,6 @@ from small_models import predict
 
 import keras_uq_layers as uq
 from keras_uq_layers.numerics.vectorized_map import vectorized_map
-from keras_uq_layers.numerics.vectorized_map import vectorizes
 from keras_uq_layers.prediction import sampler
 from keras_uq_layers.prediction.sampler import Plan
 from keras_uq_layers.prediction.sampler import make_plan
@@ -130,6 +129,83 @@ def test_an_axis_of_any_length_counts_as_large():
     assert plan.passes_at_once(rows=1) == 1
 
 
+class Block(layers.Layer):
+    """Is wide inside, which no shape of an output tells."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide, self.narrow = layers.Dense(1000), layers.Dense(2)
+
+    def build(self, input_shape):
+        self.wide.build(input_shape)
+        self.narrow.build((None, 1000))
+
+    def call(self, inputs):
+        return self.narrow(self.wide(inputs))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 2)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.front = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+        self.block, self.random = Block(), uq.MCDropout(0.5)
+
+    def call(self, inputs):
+        return self.block(self.random(self.front(inputs)))
+
+
+def with_attention(kind):
+    x = keras.Input((4, 3))
+    h = uq.MCDropout(0.5)(x)
+    h = kind()([h, h]) if kind is layers.Attention else kind(2, 2)(h, h)
+    return keras.Model(x, layers.Dense(1)(h))
+
+
+def in_sequence(layer):
+    return keras.Sequential([keras.Input((3,)), uq.MCDropout(0.5), layer])
+
+
+HIDING = {
+    "layer of layers": lambda: in_sequence(Block()),
+    "in a wrapper": lambda: keras.Sequential(
+        [keras.Input((2, 3)), uq.MCDropout(0.5), layers.TimeDistributed(Block())]
+    ),
+    "in a model": lambda: in_sequence(
+        keras.Sequential([keras.Input((3,)), Block(), layers.Dense(1)])
+    ),
+    "subclassed": Subclassed,
+    "nested": lambda: in_sequence(Subclassed()),
+    "attention": lambda: with_attention(layers.Attention),
+    "heads": lambda: with_attention(layers.MultiHeadAttention),
+}
+
+
+@pytest.mark.parametrize("name", HIDING)
+def test_what_may_be_wide_inside_runs_pass_by_pass(name):
+    """Memory would not hold many of it."""
+    model = HIDING[name]()
+    x = np.ones((2, *(model.input_shape[1:] if model.built else (3,))), "float32")
+    model(x)
+    plan = plan_of(model, x)
+    assert plan.random
+    assert plan.passes_at_once(rows=1) == 1
+
+
+@several_only
+def test_heads_and_ensembles_run_at_once():
+    def build():
+        return keras.Sequential(
+            [keras.Input((3,)), uq.MCDropout(0.5), uq.DistributionHead(2)]
+        )
+
+    for model in (build(), uq.Ensemble(build, members=2)):
+        model(inputs())
+        assert plan_of(model, inputs()).passes_at_once(rows=1) > 8
+
+
 class Stubborn(layers.Layer):
     """Asks for a number, which is of many passes at once."""
 
@@ -174,18 +250,6 @@ def test_a_layer_that_refuses_a_larger_batch(monkeypatch):
     one_after_the_other(monkeypatch)
     model.__dict__.pop("_uq_predict_cache")
     np.testing.assert_allclose(found, predict(model, x).samples, rtol=1e-5)
-
-
-@pytest.mark.skipif(BACKEND != "torch", reason="JAX has no such operation")
-def test_an_operation_that_would_become_a_loop():
-    import torch
-
-    def slow(x):
-        return torch.histc(x, bins=3)
-
-    with pytest.warns(UserWarning, match="performance drop"):
-        torch.vmap(slow)(torch.ones(2, 4))
-    assert not vectorizes(slow, torch.ones(2, 4))
 
 
 @several_only
