@@ -24,6 +24,7 @@ FILES = [
     "families/test_parameterizations.py",
     "numerics/test_bump.py",
     "numerics/test_incomplete.py",
+    "numerics/test_matmul.py",
     "numerics/test_positive.py",
     "numerics/test_vector.py",
     # What is decided by the backend's tensors: the family on a tensor, and
@@ -36,6 +37,7 @@ FILES = [
     "test_reading.py",
     "prediction/test_randomness.py",
     "prediction/test_several_outputs.py",
+    "prediction/test_several_passes_at_once.py",
     "prediction/test_unknown_rows.py",
     "test_targets.py",
 ]

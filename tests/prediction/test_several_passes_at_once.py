@@ -78,7 +78,7 @@ def test_each_random_layer(name, monkeypatch):
     one_after_the_other(monkeypatch)
     model.__dict__.pop("_uq_predict_cache")
     np.testing.assert_allclose(
-        at_once, predict(model, x, samples=11).samples, rtol=1e-4, atol=1e-5
+        at_once, predict(model, x, samples=11).samples, rtol=1e-5, atol=1e-6
     )
 
 
@@ -92,7 +92,7 @@ def test_however_many_run_at_once(samples, rows, entries):
         one_after_the_other(patch)
         model.__dict__.pop("_uq_predict_cache")
         expected = predict(model, x, samples=samples).samples
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @several_only
